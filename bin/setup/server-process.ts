@@ -1,0 +1,121 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, openSync, readFileSync } from 'node:fs';
+
+import { SetupProblem } from './problem.ts';
+
+export type ServerCommand = {
+  /** For messages: `redis-server on port 7001`. */
+  readonly name: string;
+  readonly file: string;
+  readonly arguments: readonly string[];
+  readonly environment?: NodeJS.ProcessEnv;
+  readonly cwd?: string;
+  /** Standard output and error are appended to this file. */
+  readonly logFile: string;
+  /** Asked every 50 ms until it says true, the process has ended, or the time is over. */
+  readonly isReady: () => Promise<boolean>;
+  readonly readyWithinMs: number;
+  /** The signal for an orderly stop; SIGTERM unless said otherwise. */
+  readonly stopSignal?: NodeJS.Signals;
+};
+
+/** A server that runs as a child in its own process group. */
+export type ServerProcess = {
+  readonly pid: number;
+  /** Settles when the process has ended, whoever ended it. */
+  readonly ended: Promise<void>;
+  readonly isRunning: () => boolean;
+  /** Orderly stop; SIGKILL after ten seconds. A second call waits for the first. */
+  readonly stop: () => Promise<void>;
+  /** SIGKILL at once, to the whole group. */
+  readonly kill9: () => Promise<void>;
+};
+
+const STOP_WITHIN_MS = 10_000;
+const LOG_TAIL_LINES = 15;
+
+/**
+ * Servers that run now. When this process exits by itself (not by SIGKILL) without having stopped
+ * them, they are killed, so that a failing test or a thrown error leaves nothing behind.
+ */
+const running = new Set<number>();
+process.once('exit', () => {
+  for (const pid of running) killGroup(pid, 'SIGKILL');
+});
+
+/**
+ * Starts the server and waits until it is ready.
+ * Throws SetupProblem with the end of its log when it ends early or does not become ready.
+ */
+export async function startServer(command: ServerCommand): Promise<ServerProcess> {
+  const log = openSync(command.logFile, 'a');
+  const child = spawn(command.file, [...command.arguments], {
+    detached: true,
+    stdio: ['ignore', log, log],
+    env: command.environment ?? process.env,
+    ...(command.cwd === undefined ? {} : { cwd: command.cwd }),
+  });
+  closeSync(log);
+  const server = await serverOf(child, command);
+  const deadline = Date.now() + command.readyWithinMs;
+  while (!(await command.isReady())) {
+    if (!server.isRunning()) {
+      throw new SetupProblem(`${command.name} ended while starting:\n${logTail(command.logFile)}`);
+    }
+    if (Date.now() > deadline) {
+      await server.kill9();
+      throw new SetupProblem(
+        `${command.name} was not ready within ${command.readyWithinMs / 1000} s:\n${logTail(command.logFile)}`,
+      );
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return server;
+}
+
+function serverOf(child: ChildProcess, command: ServerCommand): Promise<ServerProcess> {
+  return new Promise((resolve, reject) => {
+    const ended = new Promise<void>((done) => {
+      child.once('exit', () => {
+        if (child.pid !== undefined) running.delete(child.pid);
+        done();
+      });
+    });
+    child.once('error', (cause) => {
+      reject(new SetupProblem(`${command.name} could not be started: ${cause.message}`, { cause }));
+    });
+    child.once('spawn', () => {
+      const { pid } = child;
+      if (pid === undefined) throw new Error('a spawned process has a pid');
+      running.add(pid);
+      const isRunning = (): boolean => running.has(pid);
+      const kill9 = async (): Promise<void> => {
+        if (isRunning()) killGroup(pid, 'SIGKILL');
+        await ended;
+      };
+      const stop = async (): Promise<void> => {
+        if (!isRunning()) return;
+        child.kill(command.stopSignal ?? 'SIGTERM');
+        const force = setTimeout(() => {
+          killGroup(pid, 'SIGKILL');
+        }, STOP_WITHIN_MS);
+        await ended;
+        clearTimeout(force);
+      };
+      resolve({ pid, ended, isRunning, stop, kill9 });
+    });
+  });
+}
+
+/** Signals a process group; a group that is gone is no error. */
+export function killGroup(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-pid, signal);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+  }
+}
+
+function logTail(file: string): string {
+  return readFileSync(file, 'utf8').trimEnd().split('\n').slice(-LOG_TAIL_LINES).join('\n');
+}
