@@ -13,4 +13,11 @@ export const searchAttributes: Readonly<Record<string, SearchAttributeKind>> = {
   NeedsAttention: 'Bool',
 };
 
-export type SearchAttributeKind = 'Keyword' | 'Int' | 'Datetime' | 'Bool' | 'Text' | 'Double' | 'KeywordList';
+export type SearchAttributeKind =
+  | 'Keyword'
+  | 'Int'
+  | 'Datetime'
+  | 'Bool'
+  | 'Text'
+  | 'Double'
+  | 'KeywordList';

@@ -51,12 +51,7 @@ export async function startTemporalServer(options: TemporalOptions): Promise<Ser
 }
 
 /** SQLite's default journal allows 18 workflow starts a second, this one 49 on the same machine. */
-const pragmas = [
-  '--sqlite-pragma',
-  'journal_mode=wal',
-  '--sqlite-pragma',
-  'synchronous=normal',
-];
+const pragmas = ['--sqlite-pragma', 'journal_mode=wal', '--sqlite-pragma', 'synchronous=normal'];
 
 const dynamicConfig = [
   // Priority and fairness are off by default in this server.
