@@ -3,10 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Connection, isGrpcServiceError } from '@temporalio/client';
 import { msToTs } from '@temporalio/common/lib/time.js';
 
-import { searchAttributes, type SearchAttributeKind } from './search-attributes.ts';
+import { searchAttributes } from '../../workflows/contracts.ts';
 
 /** `temporal.api.enums.v1.IndexedValueType`. */
-const kinds: Readonly<Record<SearchAttributeKind, number>> = {
+const kinds = {
   Text: 1,
   Keyword: 2,
   Int: 3,
@@ -14,7 +14,7 @@ const kinds: Readonly<Record<SearchAttributeKind, number>> = {
   Bool: 5,
   Datetime: 6,
   KeywordList: 7,
-};
+} as const;
 
 /**
  * Longer than the default of a day: a workflow id refuses a second start only while its run is

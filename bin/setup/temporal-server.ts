@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { isListening } from './ports.ts';
-import { searchAttributes } from './search-attributes.ts';
+import { searchAttributes } from '../../workflows/contracts.ts';
 import { type ServerProcess, startServer } from './server-process.ts';
 import { ensureTemporal } from './temporal-binary.ts';
 
