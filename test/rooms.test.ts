@@ -91,8 +91,8 @@ describe('rooms', function () {
     ]);
     const found = lint(folder, rows, 'no-restricted-imports');
     const wrong = rows
-      .filter((row) => found.has(row.file) !== row.isForbidden)
-      .map((row) => `${row.file} should ${row.isForbidden ? '' : 'not '}be refused: ${row.text}`);
+      .filter(({ file, isForbidden }) => found.has(file) !== isForbidden)
+      .map((one) => `${one.file} should ${one.isForbidden ? '' : 'not '}be refused: ${one.text}`);
     assert.deepEqual(wrong, []);
     assert.ok(rows.filter(({ isForbidden }) => isForbidden).length > 100);
   });

@@ -43,7 +43,14 @@ export async function sendRequests(options: LoadOptions): Promise<LoadResult> {
   const pools = options.gatewayUrls.map(
     (url) => new Pool(url, { connections: Math.ceil(concurrency / options.gatewayUrls.length) }),
   );
-  const tally: Tally = { sent: 0, served: 0, refused: 0, failed: 0, codes: new Map(), decisionIds: [] };
+  const tally: Tally = {
+    sent: 0,
+    served: 0,
+    refused: 0,
+    failed: 0,
+    codes: new Map(),
+    decisionIds: [],
+  };
   const worker = async (index: number): Promise<void> => {
     const pool = pools[index % pools.length];
     if (pool === undefined) throw new Error('no gateway was given');
@@ -54,7 +61,9 @@ export async function sendRequests(options: LoadOptions): Promise<LoadResult> {
     }
   };
   try {
-    await Promise.all(Array.from({ length: Math.min(concurrency, options.count) }, (_, index) => worker(index)));
+    await Promise.all(
+      Array.from({ length: Math.min(concurrency, options.count) }, (_, index) => worker(index)),
+    );
   } finally {
     await Promise.all(pools.map(async (pool) => pool.destroy()));
   }
@@ -76,7 +85,8 @@ async function sendOne(pool: Pool, options: LoadOptions, tally: Tally): Promise<
     if (answer.statusCode < 400) {
       tally.served += 1;
       const decision = answer.headers['x-decision-id'];
-      if (options.keepDecisionIds === true && typeof decision === 'string') tally.decisionIds.push(decision);
+      if (options.keepDecisionIds === true && typeof decision === 'string')
+        tally.decisionIds.push(decision);
       return;
     }
     tally.refused += 1;
@@ -90,7 +100,13 @@ async function sendOne(pool: Pool, options: LoadOptions, tally: Tally): Promise<
 function problemCode(text: string): string | undefined {
   try {
     const body: unknown = JSON.parse(text);
-    if (typeof body === 'object' && body !== null && 'code' in body && typeof body.code === 'string') return body.code;
+    if (
+      typeof body === 'object' &&
+      body !== null &&
+      'code' in body &&
+      typeof body.code === 'string'
+    )
+      return body.code;
   } catch {
     // An answer that is no problem document is counted by its status.
   }
@@ -110,7 +126,9 @@ export function progressBar(label: string, total: number): (done: number) => voi
       if (now - drawnAt < 100 && done < total) return;
       drawnAt = now;
       const filled = Math.round((done / total) * 30);
-      process.stderr.write(`\r[${'█'.repeat(filled)}${'·'.repeat(30 - filled)}] ${text}   ${done >= total ? '\n' : ''}`);
+      process.stderr.write(
+        `\r[${'█'.repeat(filled)}${'·'.repeat(30 - filled)}] ${text}   ${done >= total ? '\n' : ''}`,
+      );
     } else if (Math.floor((done / total) * 10) > tenths) {
       tenths = Math.floor((done / total) * 10);
       process.stderr.write(`${text}\n`);

@@ -172,19 +172,17 @@ async function initialise(binaries: string, data: string, as: Account): Promise<
   }
 }
 
-/** A postmaster.pid of a dead server is Postgres' own affair; of a live one it is a clear refusal. */
+/**
+ * A live server on the same folder is a clear refusal. A pid file whose process is dead is Postgres'
+ * own affair; one whose pid was given to another program since would make it refuse, and goes.
+ */
 function refuseRunning(data: string): void {
   const file = join(data, 'postmaster.pid');
   if (!existsSync(file)) return;
   const pid = Number(readFileSync(file, 'utf8').split('\n')[0]);
-  try {
-    process.kill(pid, 0);
-  } catch {
-    rmSync(file, { force: true });
-    return;
-  }
-  if (!commandOf(pid).includes('postgres')) {
-    // The pid was given to another program after a crash.
+  const command = commandOf(pid);
+  if (command === '') return;
+  if (!command.includes('postgres')) {
     rmSync(file, { force: true });
     return;
   }
@@ -194,8 +192,7 @@ function refuseRunning(data: string): void {
 }
 
 function commandOf(pid: number): string {
-  const shown = spawnSync('ps', ['-o', 'args=', '-p', String(pid)], { encoding: 'utf8' });
-  return shown.stdout;
+  return spawnSync('ps', ['-o', 'args=', '-p', String(pid)], { encoding: 'utf8' }).stdout.trim();
 }
 
 async function canConnect(url: string): Promise<boolean> {

@@ -1,32 +1,9 @@
-import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 
-import { SetupProblem } from './problem.ts';
+import { ensureRedis } from './redis-binary.ts';
 import { type ServerProcess, startServer } from './server-process.ts';
-
-/** The programs that can be a shard, first found wins. */
-const PROGRAMS = ['redis-server', 'valkey-server'];
-
-/** How the person at the keyboard gets a Redis, by platform. */
-export function redisInstruction(platform: NodeJS.Platform = process.platform): string {
-  if (platform === 'darwin') return 'brew install redis   (or: brew install valkey)';
-  if (platform === 'win32') return 'use WSL, then: sudo apt-get install -y redis-server';
-  return 'sudo apt-get update && sudo apt-get install -y redis-server   (or your system’s package of redis or valkey, version 7 or later)';
-}
-
-/** The path of redis-server or valkey-server on PATH, or null. */
-export function findRedis(): string | null {
-  for (const program of PROGRAMS) {
-    try {
-      return execFileSync('sh', ['-c', `command -v ${program}`], { encoding: 'utf8' }).trim();
-    } catch {
-      // Try the next one.
-    }
-  }
-  return null;
-}
 
 export type RedisOptions = {
   readonly port: number;
@@ -41,12 +18,7 @@ export type RedisOptions = {
  * evicting, no snapshots. Throws SetupProblem when there is no Redis or it does not start.
  */
 export async function startRedisServer(options: RedisOptions): Promise<ServerProcess> {
-  const file = findRedis();
-  if (file === null) {
-    throw new SetupProblem(
-      `No redis-server or valkey-server found. Install it:\n  ${redisInstruction()}`,
-    );
-  }
+  const file = await ensureRedis();
   mkdirSync(options.folder, { recursive: true });
   const settings: Readonly<Record<string, string>> = {
     port: String(options.port),

@@ -17,15 +17,20 @@ export type ServerCommand = {
   readonly readyWithinMs: number;
   /** The signal for an orderly stop; SIGTERM unless said otherwise. */
   readonly stopSignal?: NodeJS.Signals;
+  /** An orderly stop that takes longer becomes a SIGKILL; 10 s unless said otherwise. */
+  readonly stopWithinMs?: number;
 };
+
+/** How a process ended, in words: `exit code 1`, `signal SIGKILL`. */
+export type Ending = string;
 
 /** A server that runs as a child in its own process group. */
 export type ServerProcess = {
   readonly pid: number;
   /** Settles when the process has ended, whoever ended it. */
-  readonly ended: Promise<void>;
+  readonly ended: Promise<Ending>;
   readonly isRunning: () => boolean;
-  /** Orderly stop; SIGKILL after ten seconds. A second call waits for the first. */
+  /** Orderly stop, then SIGKILL. A second call waits for the first. */
   readonly stop: () => Promise<void>;
   /** SIGKILL at once, to the whole group. */
   readonly kill9: () => Promise<void>;
@@ -75,10 +80,10 @@ export async function startServer(command: ServerCommand): Promise<ServerProcess
 
 function serverOf(child: ChildProcess, command: ServerCommand): Promise<ServerProcess> {
   return new Promise((resolve, reject) => {
-    const ended = new Promise<void>((done) => {
-      child.once('exit', () => {
+    const ended = new Promise<Ending>((done) => {
+      child.once('exit', (code, signal) => {
         if (child.pid !== undefined) running.delete(child.pid);
-        done();
+        done(signal === null ? `exit code ${code}` : `signal ${signal}`);
       });
     });
     child.once('error', (cause) => {
@@ -98,7 +103,7 @@ function serverOf(child: ChildProcess, command: ServerCommand): Promise<ServerPr
         child.kill(command.stopSignal ?? 'SIGTERM');
         const force = setTimeout(() => {
           killGroup(pid, 'SIGKILL');
-        }, STOP_WITHIN_MS);
+        }, command.stopWithinMs ?? STOP_WITHIN_MS);
         await ended;
         clearTimeout(force);
       };

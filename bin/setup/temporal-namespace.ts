@@ -65,7 +65,8 @@ async function knownSearchAttributes(
     return new Set(Object.keys(known.customAttributes));
   } catch (error) {
     // The time-skipping server cannot list; it is always new, so it knows none.
-    if (isGrpcServiceError(error) && error.code === UNIMPLEMENTED) return new Set();
+    const code: number | null = isGrpcServiceError(error) ? error.code : null;
+    if (code === UNIMPLEMENTED) return new Set();
     throw error;
   }
 }

@@ -16,25 +16,27 @@ describe('bin/config', () => {
   });
 
   it('names all faults together, and never the password', () => {
-    const read = (): unknown =>
-      readConfig({
-        DATABASE_URL: 'mysql://u:secret@h/d',
-        ADMIN_PORT: '70700',
-        SHARDS: 'a=redis://h:1,a=redis://h:2',
-        LOG_LEVEL: 'loud',
-        TEMPORAL_ADDRESS: 'nowhere',
-      });
-    assert.throws(read, (error) => {
-      assert.ok(error instanceof ConfigProblem);
-      assert.match(error.message, /^The environment has 5 faults:/);
-      assert.match(error.message, /DATABASE_URL must be a URL like postgres:/);
-      assert.match(error.message, /ADMIN_PORT must be a port \(0 to 65535\), is "70700"/);
-      assert.match(error.message, /SHARDS names a shard twice/);
-      assert.match(error.message, /LOG_LEVEL must be one of trace,/);
-      assert.match(error.message, /TEMPORAL_ADDRESS must be host:port/);
-      assert.ok(!error.message.includes('secret'));
-      return true;
-    });
+    const environment = {
+      DATABASE_URL: 'mysql://u:secret@h/d',
+      ADMIN_PORT: '70700',
+      SHARDS: 'a=redis://h:1,a=redis://h:2',
+      LOG_LEVEL: 'loud',
+      TEMPORAL_ADDRESS: 'nowhere',
+    };
+    assert.throws(
+      () => readConfig(environment),
+      (error) => {
+        assert.ok(error instanceof ConfigProblem);
+        assert.match(error.message, /^The environment has 5 faults:/);
+        assert.match(error.message, /DATABASE_URL must be a URL like postgres:/);
+        assert.match(error.message, /ADMIN_PORT must be a port \(0 to 65535\), is "70700"/);
+        assert.match(error.message, /SHARDS names a shard twice/);
+        assert.match(error.message, /LOG_LEVEL must be one of trace,/);
+        assert.match(error.message, /TEMPORAL_ADDRESS must be host:port/);
+        assert.ok(!error.message.includes('secret'));
+        return true;
+      },
+    );
   });
 
   it('an empty variable counts as unset; a set one replaces an embedded part', () => {
