@@ -1,0 +1,192 @@
+import { decimal, type Decimal, decimalOf, Exact, grouped, plainText, tenTo } from './decimal.ts';
+
+/** An amount of money: an integer of the currency's smallest unit (cents, yen, fils). Its currency stands beside it. */
+export type Minor = bigint;
+
+/** No single amount may exceed it; the ledger's column refuses more. */
+export const minorMax: Minor = 999_999_999_999_999n;
+
+/** Decimals that a unit price may have. */
+export const unitPricePlacesMax = 12;
+const unitPriceIntegerDigitsMax = 15;
+
+/**
+ * ISO 4217: how many decimals an amount has, and how people see it.
+ * `mark` is put before the number; a mark of letters only (an ISO code) is followed by a space.
+ */
+const table = {
+  AED: { places: 2, mark: 'AED' },
+  ARS: { places: 2, mark: 'ARS' },
+  AUD: { places: 2, mark: 'A$' },
+  BGN: { places: 2, mark: 'BGN' },
+  BHD: { places: 3, mark: 'BHD' },
+  BRL: { places: 2, mark: 'R$' },
+  CAD: { places: 2, mark: 'CA$' },
+  CHF: { places: 2, mark: 'CHF' },
+  CLP: { places: 0, mark: 'CLP' },
+  CNY: { places: 2, mark: 'CN¥' },
+  COP: { places: 2, mark: 'COP' },
+  CZK: { places: 2, mark: 'CZK' },
+  DKK: { places: 2, mark: 'DKK' },
+  EGP: { places: 2, mark: 'EGP' },
+  EUR: { places: 2, mark: '€' },
+  GBP: { places: 2, mark: '£' },
+  HKD: { places: 2, mark: 'HK$' },
+  HUF: { places: 2, mark: 'HUF' },
+  IDR: { places: 2, mark: 'IDR' },
+  ILS: { places: 2, mark: '₪' },
+  INR: { places: 2, mark: '₹' },
+  ISK: { places: 0, mark: 'ISK' },
+  JOD: { places: 3, mark: 'JOD' },
+  JPY: { places: 0, mark: '¥' },
+  KES: { places: 2, mark: 'KES' },
+  KRW: { places: 0, mark: '₩' },
+  KWD: { places: 3, mark: 'KWD' },
+  MAD: { places: 2, mark: 'MAD' },
+  MXN: { places: 2, mark: 'MX$' },
+  MYR: { places: 2, mark: 'MYR' },
+  NGN: { places: 2, mark: 'NGN' },
+  NOK: { places: 2, mark: 'NOK' },
+  NZD: { places: 2, mark: 'NZ$' },
+  OMR: { places: 3, mark: 'OMR' },
+  PEN: { places: 2, mark: 'PEN' },
+  PHP: { places: 2, mark: '₱' },
+  PKR: { places: 2, mark: 'PKR' },
+  PLN: { places: 2, mark: 'PLN' },
+  RON: { places: 2, mark: 'RON' },
+  RSD: { places: 2, mark: 'RSD' },
+  SAR: { places: 2, mark: 'SAR' },
+  SEK: { places: 2, mark: 'SEK' },
+  SGD: { places: 2, mark: 'SGD' },
+  THB: { places: 2, mark: 'THB' },
+  TND: { places: 3, mark: 'TND' },
+  TRY: { places: 2, mark: 'TRY' },
+  TWD: { places: 2, mark: 'NT$' },
+  UAH: { places: 2, mark: 'UAH' },
+  UGX: { places: 0, mark: 'UGX' },
+  USD: { places: 2, mark: '$' },
+  UYU: { places: 2, mark: 'UYU' },
+  VND: { places: 0, mark: '₫' },
+  XAF: { places: 0, mark: 'XAF' },
+  XOF: { places: 0, mark: 'XOF' },
+  ZAR: { places: 2, mark: 'ZAR' },
+} as const satisfies Record<string, { readonly places: 0 | 2 | 3; readonly mark: string }>;
+
+/** An ISO 4217 code that Tollbook can bill in. */
+export type Currency = keyof typeof table;
+
+/** Every currency that can be billed in, in alphabetical order. */
+export const currencies: readonly string[] = Object.keys(table);
+
+/** Whether a text is the code of a currency of ours, in upper case. */
+export function isCurrency(text: string): text is Currency {
+  return Object.hasOwn(table, text);
+}
+
+/** Decimals of an amount in this currency: 0, 2 or 3. */
+export function placesOf(currency: Currency): number {
+  return table[currency].places;
+}
+
+/**
+ * An exact amount in major units, rounded once, half away from zero, to minor units: 10.278798 USD → 1028n.
+ * @throws RangeError when a text is not a plain decimal.
+ */
+export function roundToMinor(amount: Decimal | string, currency: Currency): Minor {
+  const exact = typeof amount === 'string' ? decimal(amount) : amount;
+  const scaled = exact.times(tenTo(placesOf(currency)));
+  return BigInt(scaled.toDecimalPlaces(0, Exact.ROUND_HALF_UP).toFixed(0));
+}
+
+/** Minor units as an exact decimal of major units. */
+export function majorOf(minor: Minor, currency: Currency): Decimal {
+  return decimalOf(minor, placesOf(currency));
+}
+
+/** For programs: `8245n` USD → `82.45`, `-1n` → `-0.01`, `1024n` JPY → `1024`. Always the currency's places. */
+export function formatAmount(minor: Minor, currency: Currency): string {
+  return majorOf(minor, currency).toFixed(placesOf(currency));
+}
+
+/**
+ * What `formatAmount` writes, for amounts from zero up; fewer decimals than the currency has are allowed (`29`, `29.5`).
+ * Null when the text is anything else, has too many decimals, or exceeds `minorMax`.
+ */
+export function parseAmount(text: string, currency: Currency): Minor | null {
+  const match = /^(0|[1-9][0-9]{0,14})(?:\.([0-9]{1,3}))?$/.exec(text);
+  if (match === null) return null;
+  const [, integer = '', fraction = ''] = match;
+  const places = placesOf(currency);
+  if (fraction.length > places) return null;
+  const minor = BigInt(integer + fraction.padEnd(places, '0'));
+  return minor <= minorMax ? minor : null;
+}
+
+/** For people: `$82.45`, `¥1,024`, `KWD 1.234`, `-$1,000.00`. */
+export function formatMoney(minor: Minor, currency: Currency): string {
+  return marked(formatAmount(minor, currency), currency);
+}
+
+/**
+ * A price of one unit for people: at least the currency's places and no more than needed (`$0.001`, `$0.50`, `¥3`).
+ * @throws RangeError when the text is not a plain decimal.
+ */
+export function formatUnitPrice(price: string, currency: Currency): string {
+  const exact = decimal(price);
+  const places = Math.max(placesOf(currency), exact.decimalPlaces());
+  return marked(exact.toFixed(places), currency);
+}
+
+function marked(text: string, currency: Currency): string {
+  const { mark } = table[currency];
+  const sign = text.startsWith('-') ? '-' : '';
+  const digits = grouped(sign === '' ? text : text.slice(1));
+  return `${sign}${mark}${/^[A-Z]+$/.test(mark) ? ' ' : ''}${digits}`;
+}
+
+/**
+ * The canonical text of a unit price given as a JSON number's source or a decimal string: `1e-3` → `0.001`, `0.50` → `0.5`.
+ * Null when it is negative, not a number, or has more than 12 decimals or 15 integer digits.
+ */
+export function parseUnitPrice(text: string): string | null {
+  if (text.length > 64 || !/^(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$/.test(text)) {
+    return null;
+  }
+  const exact = new Exact(text);
+  if (exact.decimalPlaces() > unitPricePlacesMax) return null;
+  if (exact.gte(tenTo(unitPriceIntegerDigitsMax))) return null;
+  return plainText(exact);
+}
+
+/**
+ * Splits a total by weights so that the parts add up to it exactly: each part's floor first, then one unit more to the
+ * largest remainders; equal remainders go to the earlier part. A negative total is split as its opposite.
+ * @throws RangeError when a weight is negative, or when a total other than zero has no weight to go to.
+ */
+export function allocate(total: Minor, weights: readonly bigint[]): Minor[] {
+  if (weights.some((weight) => weight < 0n)) throw new RangeError('a weight is negative');
+  if (total < 0n) return allocate(-total, weights).map((part) => -part);
+  const whole = weights.reduce((sum, weight) => sum + weight, 0n);
+  if (whole === 0n) {
+    if (total === 0n) return weights.map(() => 0n);
+    throw new RangeError('nothing to allocate to: the weights are all zero');
+  }
+  const parts = weights.map((weight, index) => ({
+    index,
+    floor: (total * weight) / whole,
+    remainder: (total * weight) % whole,
+  }));
+  const left = total - parts.reduce((sum, part) => sum + part.floor, 0n);
+  const favoured = new Set(
+    parts
+      .toSorted((a, b) => compare(b.remainder, a.remainder) || a.index - b.index)
+      .slice(0, Number(left))
+      .map((part) => part.index),
+  );
+  return parts.map((part) => (favoured.has(part.index) ? part.floor + 1n : part.floor));
+}
+
+function compare(a: bigint, b: bigint): number {
+  if (a === b) return 0;
+  return a < b ? -1 : 1;
+}
