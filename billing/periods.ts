@@ -1,0 +1,147 @@
+import { DateTime } from 'luxon';
+import type { IntervalUnit, PlanDefinition } from './plan.ts';
+
+/**
+ * The calendar of a subscription. Boundary n is anchor + n intervals, counted from the original anchor in the
+ * subscriber's zone and clamped to the end of the month (31 Jan → 28 Feb → 31 Mar); it is never stepped from the
+ * boundary before. Interval n is [boundary n, boundary n + 1): the intervals tile, whatever the zone does with its clocks.
+ * Instants are epoch milliseconds.
+ */
+export type Recurrence = {
+  readonly unit: IntervalUnit;
+  readonly count: number;
+  /** Default `anniversary`. `calendar`: boundaries at the start of local months (weeks, days, …), the first one a stub. */
+  readonly billing_time?: PlanDefinition['billing_time'];
+};
+
+/** How often a plan bills, and on which days. */
+export function recurrenceOf(
+  definition: Pick<PlanDefinition, 'interval' | 'billing_time'>,
+): Recurrence {
+  return { ...definition.interval, billing_time: definition.billing_time };
+}
+
+/** Whether a text names a zone of the IANA time-zone database that this machine knows. */
+export function isZone(zone: string): boolean {
+  return zone !== 'local' && zone !== 'system' && DateTime.fromMillis(0, { zone }).isValid;
+}
+
+/**
+ * The start of interval n, which is the end of interval n − 1.
+ * @param n From 0 (the anchor itself) up.
+ * @throws RangeError for a zone that is unknown or an n that is not an integer from 0.
+ */
+export function boundary(
+  anchorMs: number,
+  zone: string,
+  recurrence: Recurrence,
+  n: number,
+): number {
+  if (!Number.isSafeInteger(n) || n < 0) throw new RangeError(`no boundary has the number ${n}`);
+  const anchor = localTime(anchorMs, zone);
+  if (n === 0) return anchorMs;
+  return recurrence.billing_time === 'calendar'
+    ? calendarBoundary[recurrence.unit](anchor, recurrence.count, n)
+    : anchor.plus({ [recurrence.unit]: n * recurrence.count }).toMillis();
+}
+
+/**
+ * The number of the interval that an instant belongs to (start inclusive, end exclusive).
+ * @throws RangeError when the instant lies before the anchor.
+ */
+export function intervalIndexAt(
+  anchorMs: number,
+  zone: string,
+  recurrence: Recurrence,
+  atMs: number,
+): number {
+  if (atMs < anchorMs) throw new RangeError('the instant lies before the anchor');
+  const roughMs = roughLengthMs[recurrence.unit] * recurrence.count;
+  let n = Math.max(0, Math.floor((atMs - anchorMs) / roughMs));
+  while (n > 0 && boundary(anchorMs, zone, recurrence, n) > atMs) n -= 1;
+  while (boundary(anchorMs, zone, recurrence, n + 1) <= atMs) n += 1;
+  return n;
+}
+
+const hourMs = 3_600_000;
+const dayMs = 24 * hourMs;
+const roughLengthMs = {
+  hour: hourMs,
+  day: dayMs,
+  week: 7 * dayMs,
+  month: 30 * dayMs,
+  year: 365 * dayMs,
+} as const satisfies Record<IntervalUnit, number>;
+
+function localTime(ms: number, zone: string): DateTime<true> {
+  const time = DateTime.fromMillis(ms, { zone });
+  if (!time.isValid) throw new RangeError(`unknown time zone or instant: ${zone}, ${ms}`);
+  return time;
+}
+
+/**
+ * Months and years are counted on a grid that begins with the year 0, so that a count of 3 gives quarters of the year;
+ * hours, days and weeks are counted from the one that the anchor lies in. Weeks begin on Monday.
+ */
+const calendarBoundary = {
+  hour: (anchor, count, n) => anchor.startOf('hour').toMillis() + n * count * hourMs,
+  day: (anchor, count, n) => startOfDay(anchor.startOf('day').plus({ day: n * count })),
+  week: (anchor, count, n) => startOfDay(anchor.startOf('week').plus({ day: n * count * 7 })),
+  month: (anchor, count, n) => {
+    const month = anchor.year * 12 + anchor.month - 1;
+    return startOfMonth((Math.floor(month / count) + n) * count, anchor.zoneName);
+  },
+  year: (anchor, count, n) =>
+    startOfMonth((Math.floor(anchor.year / count) + n) * count * 12, anchor.zoneName),
+} as const satisfies Record<
+  IntervalUnit,
+  (anchor: DateTime<true>, count: number, n: number) => number
+>;
+
+function startOfMonth(monthsSinceYear0: number, zone: string): number {
+  const year = Math.floor(monthsSinceYear0 / 12);
+  const month = monthsSinceYear0 - year * 12 + 1;
+  const time = DateTime.fromObject({ year, month, day: 1 }, { zone });
+  if (!time.isValid) throw new RangeError(`no such month: ${year}-${month}`);
+  return startOfDay(time);
+}
+
+/** The first instant of a local day, also where the clock skips midnight or shows it twice. */
+function startOfDay(time: DateTime<true>): number {
+  const start = time.startOf('day');
+  const hourBefore = start.minus({ hour: 1 });
+  return hourBefore.hasSame(start, 'day') ? hourBefore.toMillis() : start.toMillis();
+}
+
+/** How many calendar days lie between the local dates of two instants; a change of the clocks changes nothing. */
+export function calendarDaysBetween(startMs: number, endMs: number, zone: string): number {
+  return dayNumber(localTime(endMs, zone)) - dayNumber(localTime(startMs, zone));
+}
+
+function dayNumber(time: DateTime): number {
+  return DateTime.utc(time.year, time.month, time.day).toMillis() / dayMs;
+}
+
+/**
+ * A period for people, its last day included: `Jan 1 – Jan 31, 2025`, `Dec 15, 2024 – Jan 14, 2025`, `Jan 1, 2025`;
+ * one shorter than a day and within one date with its times: `Jan 1, 2025, 10:00 – 11:00`.
+ * @throws RangeError when the end does not lie after the start.
+ */
+export function formatPeriod(startMs: number, endMs: number, zone: string): string {
+  if (endMs <= startMs) throw new RangeError('a period ends after it starts');
+  const start = localTime(startMs, zone).setLocale('en-US');
+  const end = localTime(endMs, zone).setLocale('en-US');
+  const last = end.minus(1);
+  if (start.hasSame(last, 'day')) {
+    const day = start.toFormat('MMM d, yyyy');
+    const isWhole = startMs === startOfDay(start) && !start.hasSame(end, 'day');
+    return isWhole ? day : `${day}, ${start.toFormat('HH:mm')} – ${end.toFormat('HH:mm')}`;
+  }
+  const head = start.toFormat(start.year === last.year ? 'MMM d' : 'MMM d, yyyy');
+  return `${head} – ${last.toFormat('MMM d, yyyy')}`;
+}
+
+/** An instant in UTC for programs: `2025-01-31T00:00:00.000Z`. @throws RangeError */
+export function isoInstant(ms: number): string {
+  return localTime(ms, 'utc').toISO();
+}
