@@ -263,7 +263,8 @@ CREATE TABLE usage_events (
   PRIMARY KEY (event_day, event_id),
   CHECK (cardinality(meter_ids) = cardinality(quantities)),
   CHECK (cardinality(bucket_ids) = cardinality(bucket_micro)),
-  CHECK (0 <= ALL (quantities) AND 999999999999999 >= ALL (quantities)),
+  CHECK (0 <= ALL (quantities) AND 999999999999999 >= ALL (quantities) AND array_position(quantities, NULL) IS NULL),
+  CHECK (0 < ALL (bucket_micro) AND 999999999999999 >= ALL (bucket_micro) AND array_position(bucket_micro, NULL) IS NULL),
   CHECK (to_char(event_day, 'YYYYMMDD') = left(event_id, 8))
 ) PARTITION BY RANGE (event_day);
 CREATE TABLE usage_events_default PARTITION OF usage_events DEFAULT;
@@ -286,7 +287,7 @@ CREATE TABLE external_events (
 );
 CREATE INDEX external_events_uncounted ON external_events (created_at) WHERE NOT counted;
 
--- What rating reads. adjusts_period_id names the closed period that a late event belongs to ('' = none).
+-- What rating reads. The upper bounds refuse NaN, which is above every number. adjusts_period_id names the closed period that a late event belongs to ('' = none).
 CREATE TABLE usage_rollups (
   subscription_id text NOT NULL REFERENCES subscriptions,
   segment_id bigint NOT NULL REFERENCES segments,
@@ -306,9 +307,9 @@ CREATE TABLE credit_rollups (
   hour timestamptz NOT NULL,
   adjusts_period_id text NOT NULL DEFAULT '',
   event_count bigint NOT NULL CHECK (event_count > 0),
-  credits_micro numeric(38,0) NOT NULL CHECK (credits_micro >= 0),
-  overage_micro numeric(38,0) NOT NULL CHECK (overage_micro >= 0),
-  written_off_micro numeric(38,0) NOT NULL CHECK (written_off_micro >= 0),
+  credits_micro numeric(38,0) NOT NULL CHECK (credits_micro >= 0 AND credits_micro < 1e30),
+  overage_micro numeric(38,0) NOT NULL CHECK (overage_micro >= 0 AND overage_micro < 1e30),
+  written_off_micro numeric(38,0) NOT NULL CHECK (written_off_micro >= 0 AND written_off_micro < 1e30),
   PRIMARY KEY (subscription_id, segment_id, hour, adjusts_period_id)
 );
 `;
@@ -350,6 +351,15 @@ BEGIN
 END $$;
 CREATE CONSTRAINT TRIGGER entries_sum_to_zero AFTER INSERT ON ledger_entries
   DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION require_zero_sum();
+CREATE FUNCTION require_entries() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF (SELECT count(*) FROM ledger_entries WHERE txn_id = NEW.id) < 2 THEN
+    RAISE EXCEPTION 'ledger transaction % has fewer than two entries', NEW.id;
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER txns_have_entries AFTER INSERT ON ledger_txns
+  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION require_entries();
 CREATE FUNCTION refuse_rewrite() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION '% is append-only: post a correcting record instead', TG_TABLE_NAME;
@@ -469,7 +479,7 @@ CREATE TABLE invoice_lines (
   plan_version_id text,
   description text NOT NULL,
   label text,
-  quantity numeric(38,0),
+  quantity numeric(38,0) CHECK (quantity >= 0 AND quantity < 1e30),
   unit_price text,
   amount_minor bigint NOT NULL,
   details jsonb NOT NULL DEFAULT '{}',
@@ -543,6 +553,18 @@ CREATE TABLE shard_cursors (
   updated_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (shard, incarnation)
 );
+-- Facts that the drain could not post. They never stop the others, are never dropped, and raise an alarm until resolved.
+CREATE TABLE parked_facts (
+  shard text NOT NULL REFERENCES shards,
+  incarnation bigint NOT NULL,
+  stream_id text NOT NULL,
+  fact text NOT NULL,
+  reason text NOT NULL,
+  parked_at timestamptz NOT NULL DEFAULT now(),
+  resolved_at timestamptz,
+  PRIMARY KEY (shard, incarnation, stream_id)
+);
+CREATE INDEX parked_facts_unresolved ON parked_facts (parked_at) WHERE resolved_at IS NULL;
 -- One row: versions of what every gateway copies.
 CREATE TABLE runtime_versions (
   only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
