@@ -1,0 +1,196 @@
+import { type Decimal, decimalOf, Exact, decimal, plainText } from './decimal.ts';
+import type { Aggregation, Price, Tier } from './plan.ts';
+
+/**
+ * What a quantity costs, exactly: no rounding happens here. Quantities are integers of the meter's smallest unit, prices
+ * are per whole unit in major units of the currency; the invoice rounds a line once.
+ */
+export type Rated = { readonly amount: Decimal; readonly tiers: readonly RatedTier[] };
+
+/** The share of one tier, in plain decimal texts: quantities in whole units, amounts in major units, exact. */
+export type RatedTier = {
+  /** Exclusive lower bound in whole units. */
+  readonly above: string;
+  /** Inclusive upper bound in whole units; null = none. */
+  readonly up_to: string | null;
+  readonly quantity: string;
+  readonly unit_price: string;
+  readonly flat_fee: string;
+  readonly amount: string;
+};
+
+/**
+ * The exact price of a quantity. A flat fee is due when its tier is entered, the first tier's also at zero; a quantity
+ * between two tiers' bounds falls in the higher one; a package counts as soon as it is begun.
+ * @throws RangeError when the quantity is negative or lies above the last tier's bound.
+ */
+export function rate(price: Price, quantity: bigint, meterScale: number): Decimal {
+  return rateByTier(price, quantity, meterScale).amount;
+}
+
+/** `rate`, taken apart: the amounts of the tiers add up to the amount. Models without tiers give one tier without bounds. */
+export function rateByTier(price: Price, quantity: bigint, meterScale: number): Rated {
+  if (quantity < 0n) throw new RangeError('a quantity is never negative');
+  const units = decimalOf(quantity, meterScale);
+  const tiers = shares(price, units);
+  return {
+    amount: tiers.reduce((sum, tier) => sum.plus(tier.amount), new Exact(0)),
+    tiers: tiers.map((tier) => ({
+      above: plainText(tier.above),
+      up_to: tier.upTo === null ? null : plainText(tier.upTo),
+      quantity: plainText(tier.quantity),
+      unit_price: plainText(tier.unitPrice),
+      flat_fee: plainText(tier.flatFee),
+      amount: plainText(tier.amount),
+    })),
+  };
+}
+
+type Share = {
+  readonly above: Decimal;
+  readonly upTo: Decimal | null;
+  readonly quantity: Decimal;
+  readonly unitPrice: Decimal;
+  readonly flatFee: Decimal;
+  readonly amount: Decimal;
+};
+
+const zero = new Exact(0);
+
+function shares(price: Price, units: Decimal): Share[] {
+  switch (price.model) {
+    case 'per_unit':
+      return [shareOf({ up_to: null, unit_price: price.unit_price, flat_fee: '0' }, zero, units)];
+    case 'graduated':
+      return graduatedShares(price.tiers, units);
+    case 'volume':
+      return [volumeShare(price.tiers, units)];
+    case 'package': {
+      const tier = { up_to: null, unit_price: price.package_price, flat_fee: '0' };
+      const share = shareOf(tier, zero, packagesOf(price, units));
+      return [{ ...share, quantity: units }];
+    }
+    default:
+      return price satisfies never;
+  }
+}
+
+function packagesOf(price: { readonly package_size: string }, units: Decimal): Decimal {
+  // dividedToIntegerBy is exact, whereas a division rounded to 120 digits could touch the next integer.
+  const size = decimal(price.package_size);
+  const whole = units.dividedToIntegerBy(size);
+  return whole.times(size).lt(units) ? whole.plus(1) : whole;
+}
+
+/** Packages begun by a quantity: 121 in packages of 10 are 13. */
+export function packageCount(packageSize: string, quantity: bigint, meterScale: number): bigint {
+  const packages = packagesOf({ package_size: packageSize }, decimalOf(quantity, meterScale));
+  return BigInt(packages.toFixed(0));
+}
+
+/** Every tier that was entered, from the lowest. */
+function graduatedShares(tiers: readonly Tier[], units: Decimal): Share[] {
+  const entered: Share[] = [];
+  let above: Decimal = zero;
+  for (const tier of tiers) {
+    const isFirst = entered.length === 0;
+    if (!isFirst && units.lte(above)) return entered;
+    const upTo = tier.up_to === null ? units : Exact.min(decimal(tier.up_to), units);
+    entered.push(shareOf(tier, above, upTo.minus(above)));
+    if (tier.up_to === null) return entered;
+    above = decimal(tier.up_to);
+  }
+  if (units.gt(above)) throw new RangeError(`no tier prices ${units.toFixed()} units`);
+  return entered;
+}
+
+/** The one tier that the whole quantity falls in. */
+function volumeShare(tiers: readonly Tier[], units: Decimal): Share {
+  let above: Decimal = zero;
+  for (const tier of tiers) {
+    if (tier.up_to === null || units.lte(decimal(tier.up_to))) return shareOf(tier, above, units);
+    above = decimal(tier.up_to);
+  }
+  throw new RangeError(`no tier prices ${units.toFixed()} units`);
+}
+
+function shareOf(tier: Tier, above: Decimal, quantity: Decimal): Share {
+  const unitPrice = decimal(tier.unit_price);
+  const flatFee = decimal(tier.flat_fee);
+  return {
+    above,
+    upTo: tier.up_to === null ? null : decimal(tier.up_to),
+    quantity,
+    unitPrice,
+    flatFee,
+    amount: quantity.times(unitPrice).plus(flatFee),
+  };
+}
+
+/** What of a quantity is billed when the fee already pays for `includedUnits`; both in smallest units. */
+export function billableUnits(quantity: bigint, includedUnits: bigint): bigint {
+  return quantity > includedUnits ? quantity - includedUnits : 0n;
+}
+
+/**
+ * The price of a further part of an interval: `rate(total) − rate(before)`, both past the included units.
+ * @param usage `before` null: nothing of the interval was billed yet, so that flat fees are due with this part.
+ */
+export function rateMore(
+  price: Price,
+  includedUnits: bigint,
+  usage: { readonly before: bigint | null; readonly total: bigint },
+  meterScale: number,
+): Decimal {
+  const upTo = (quantity: bigint): Decimal =>
+    rate(price, billableUnits(quantity, includedUnits), meterScale);
+  return usage.before === null ? upTo(usage.total) : upTo(usage.total).minus(upTo(usage.before));
+}
+
+/** One rollup row: mergeable partials of the events of one hour, whatever the meter's aggregation. */
+export type UsagePartial = {
+  readonly quantity: bigint;
+  readonly eventCount: bigint;
+  readonly maxQuantity: bigint;
+  readonly latestQuantity: bigint;
+  /** Epoch milliseconds, or anything whose value they are. */
+  readonly latestAt: { valueOf(): number };
+};
+
+/** Aggregations that rollup rows carry; publishing refuses the others. */
+export type BillableAggregation = 'SUM' | 'COUNT' | 'MAX' | 'LATEST';
+
+/** Whether the quantities of this aggregation can be worked out from rollup rows. */
+export function isBillableAggregation(
+  aggregation: Aggregation,
+): aggregation is BillableAggregation {
+  return Object.hasOwn(aggregations, aggregation);
+}
+
+/**
+ * The quantity of a meter over rollup rows, in smallest units; 0 without rows. The order of the rows and the way events
+ * were spread over them change nothing: of two equally late values the greater counts.
+ * @throws RangeError for an aggregation that rollups do not carry (it could not have been published).
+ */
+export function aggregate(rows: readonly UsagePartial[], aggregation: Aggregation): bigint {
+  if (!isBillableAggregation(aggregation)) {
+    throw new RangeError(`${aggregation} cannot be worked out from rollups`);
+  }
+  return aggregations[aggregation](rows);
+}
+
+const aggregations = {
+  SUM: (rows) => rows.reduce((sum, row) => sum + row.quantity, 0n),
+  COUNT: (rows) => rows.reduce((sum, row) => sum + row.eventCount, 0n),
+  MAX: (rows) => rows.reduce((max, row) => (row.maxQuantity > max ? row.maxQuantity : max), 0n),
+  LATEST: (rows) => latest(rows)?.latestQuantity ?? 0n,
+} as const satisfies Record<BillableAggregation, (rows: readonly UsagePartial[]) => bigint>;
+
+function latest(rows: readonly UsagePartial[]): UsagePartial | null {
+  return rows.reduce<UsagePartial | null>((winner, row) => {
+    if (winner === null) return row;
+    const difference = row.latestAt.valueOf() - winner.latestAt.valueOf();
+    if (difference !== 0) return difference > 0 ? row : winner;
+    return row.latestQuantity > winner.latestQuantity ? row : winner;
+  }, null);
+}
