@@ -50,6 +50,11 @@ if (Number(process.versions.node.split('.')[0]) < NODE_MAJOR_MIN) {
   );
 }
 const reason = whyInstall();
+if (reason !== null && command === 'doctor') {
+  fail(
+    `✗ Dependencies    ${reason}\n  Run: npm ci   (npm start and npm test do it by themselves), then again: npm run doctor`,
+  );
+}
 if (reason !== null) await installOnce(reason);
 handOver([...program, ...rest]);
 
@@ -181,7 +186,14 @@ function removeStale(file) {
   }
 }
 
+/** When the process started, as exactly as the system tells it; null when there is no such process. */
 function processStart(pid) {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+  } catch {
+    if (process.platform === 'linux') return null;
+  }
   const environment = { ...process.env, LC_ALL: 'C' };
   const shown = spawnSync('ps', ['-o', 'lstart=', '-p', String(pid)], {
     encoding: 'utf8',
@@ -207,6 +219,15 @@ function handOver(words) {
       if (signal === 'SIGINT' && process.stdin.isTTY) return;
       child.kill(signal);
     });
+  }
+  // npm told to end takes its shell with it and leaves us: then nobody waits for us any more.
+  const parent = process.ppid;
+  if (process.env.npm_lifecycle_event !== undefined) {
+    const watch = setInterval(() => {
+      if (process.ppid === parent) return;
+      clearInterval(watch);
+      child.kill('SIGTERM');
+    }, 500);
   }
   child.once('error', (error) => fail(`${nodeFile()} could not be started: ${error.message}`));
   child.once('exit', (code, signal) => {

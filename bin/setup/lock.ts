@@ -8,8 +8,20 @@ import { say } from './progress.ts';
 /** Who holds a lock: a pid alone is not enough, since pids are given out again. */
 export type LockHolder = { readonly pid: number; readonly startedAt: string };
 
-/** What `ps` says of a process's start, or null when there is no such process. */
+/**
+ * When the process started, as exactly as the system tells it (Linux: clock ticks since boot, which
+ * no change of the clock moves), or null when there is no such process.
+ */
 export function processStart(pid: number): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    // The second field is the program's name and may hold spaces and brackets; the 22nd is the start.
+    const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    // A zombie has ended: nobody has asked for its exit code yet.
+    return state === 'Z' ? null : (fields[18] ?? null);
+  } catch {
+    if (process.platform === 'linux') return null;
+  }
   try {
     const shown = execFileSync('ps', ['-o', 'lstart=', '-p', String(pid)], {
       encoding: 'utf8',

@@ -34,10 +34,16 @@ export function runCommand(
     const keep = (chunk: Buffer): void => {
       output = (output + chunk.toString('utf8')).slice(-TAIL_CHARACTERS);
     };
+    // When this process is told to end, the command must not go on alone.
+    const end = (): void => {
+      child.kill('SIGKILL');
+    };
+    process.once('exit', end);
     child.stdout.on('data', keep);
     child.stderr.on('data', keep);
     child.once('error', reject);
     child.once('close', (code, signal) => {
+      process.off('exit', end);
       if (code === 0) {
         resolve();
         return;

@@ -1,5 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 
 import { SetupProblem } from './problem.ts';
 
@@ -53,6 +61,7 @@ process.once('exit', () => {
  * Throws SetupProblem with the end of its log when it ends early or does not become ready.
  */
 export async function startServer(command: ServerCommand): Promise<ServerProcess> {
+  rotateLog(command.logFile);
   const log = openSync(command.logFile, 'a');
   const child = spawn(command.file, [...command.arguments], {
     detached: true,
@@ -123,4 +132,13 @@ export function killGroup(pid: number, signal: NodeJS.Signals): void {
 
 function logTail(file: string): string {
   return readFileSync(file, 'utf8').trimEnd().split('\n').slice(-LOG_TAIL_LINES).join('\n');
+}
+
+const LOG_BYTES_MAX = 64 * 1024 * 1024;
+
+/** Called before a start: a log that has grown too long becomes `<file>.old`, one generation kept. */
+function rotateLog(file: string): void {
+  if (!existsSync(file) || statSync(file).size < LOG_BYTES_MAX) return;
+  rmSync(`${file}.old`, { force: true });
+  renameSync(file, `${file}.old`);
 }

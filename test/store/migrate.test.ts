@@ -46,7 +46,11 @@ describe('store/migrate', () => {
 
   it('refuses a schema of a later release, and names what it does not know', async () => {
     await migrate(db);
-    await db('knex_migrations').insert({ name: '9999_later.ts', batch: 2, migration_time: new Date() });
+    await db('knex_migrations').insert({
+      name: '9999_later.ts',
+      batch: 2,
+      migration_time: new Date(),
+    });
     await assert.rejects(migrate(db), (error: unknown) => {
       assert.ok(error instanceof NewerSchema);
       assert.match(error.message, /9999_later\.ts/);

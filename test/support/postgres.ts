@@ -3,12 +3,13 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import knex from 'knex';
 import pg from 'pg';
 
 import { repositoryFolder } from '../../bin/setup/paths.ts';
 import { freePort } from '../../bin/setup/ports.ts';
 import { startPostgresServer } from '../../bin/setup/postgres-server.ts';
+import { openDb } from '../../store/db.ts';
+import { migrate } from '../../store/migrate.ts';
 import { atEnd } from './at-end.ts';
 
 /** A migrated database of its own for a test file. */
@@ -124,18 +125,9 @@ function migrationsDigest(): string {
 }
 
 async function migrateDatabase(url: string): Promise<void> {
-  const database = knex({ client: 'pg', connection: url, pool: { min: 0, max: 2 } });
+  const database = openDb(url, { poolMax: 2, name: 'tollbook-test-template' });
   try {
-    await database.migrate.latest({
-      migrationSource: {
-        getMigrations: () => Promise.resolve([...migrationFiles()]),
-        getMigrationName: (file: string) => file,
-        getMigration: async (file: string) => {
-          const loaded = await import(join(migrationsFolder, file));
-          return loaded.default ?? loaded;
-        },
-      },
-    });
+    await migrate(database);
   } finally {
     await database.destroy();
   }
