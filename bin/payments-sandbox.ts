@@ -18,8 +18,11 @@ log.info({ url: sandbox.url }, 'the sandbox payment provider listens');
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   process.once(signal, () => {
-    void sandbox.stop().then(() => {
-      log.info('stopped');
-    });
+    void stop();
   });
+}
+
+async function stop(): Promise<void> {
+  await sandbox.stop();
+  log.info('stopped');
 }

@@ -1,6 +1,7 @@
 import type { PlanDefinition } from '../billing/plan.ts';
 import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
+import { insertedRow, selectRow } from './query.ts';
 
 export type SubscriptionState = 'pending' | 'active' | 'past_due' | 'canceled';
 
@@ -43,32 +44,34 @@ export async function createSubscription(
   }
   if (plan.state === 'archived') return { kind: 'refused', code: 'plan_archived' };
 
-  const subscriptionId = newId('sub');
-  const inserted = await tx.raw<{ rows: readonly { id: string }[] }>(
+  const created = await selectRow<{ id: string }>(
+    tx,
     `INSERT INTO subscriptions (id, environment, subscriber_id, product_id, plan_id, plan_version_id, state, currency,
                                 time_zone, anchor_at, overage_enabled)
-     VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, coalesce(?::timestamptz, date_trunc('milliseconds', now())), ?)
+     VALUES (:id, :environment, :subscriber_id, :product_id, :plan_id, :plan_version_id, 'pending', :currency,
+             :time_zone, coalesce(:start_at::timestamptz, date_trunc('milliseconds', now())), :overage)
      ON CONFLICT (subscriber_id, product_id) WHERE state <> 'canceled' DO NOTHING
      RETURNING id`,
-    [
-      subscriptionId,
-      wanted.environment,
-      wanted.subscriberId,
-      plan.product_id,
-      plan.plan_id,
-      wanted.planVersionId,
-      plan.currency,
-      wanted.timeZone,
-      wanted.startAt ?? null,
-      wanted.overageEnabled ?? plan.definition.credits?.overage?.enabled ?? false,
-    ],
+    {
+      id: newId('sub'),
+      environment: wanted.environment,
+      subscriber_id: wanted.subscriberId,
+      product_id: plan.product_id,
+      plan_id: plan.plan_id,
+      plan_version_id: wanted.planVersionId,
+      currency: plan.currency,
+      time_zone: wanted.timeZone,
+      start_at: wanted.startAt ?? null,
+      overage: wanted.overageEnabled ?? plan.definition.credits?.overage?.enabled ?? false,
+    },
   );
-  if (inserted.rows.length === 1) return { kind: 'created', subscriptionId };
-  return {
-    kind: 'refused',
-    code: 'subscription_exists',
-    subscriptionId: await liveSubscription(tx, wanted.subscriberId, plan.product_id),
-  };
+  if (created !== null) return { kind: 'created', subscriptionId: created.id };
+  const live = await insertedRow<{ id: string }>(
+    tx,
+    `SELECT id FROM subscriptions WHERE subscriber_id = ? AND product_id = ? AND state <> 'canceled'`,
+    [wanted.subscriberId, plan.product_id],
+  );
+  return { kind: 'refused', code: 'subscription_exists', subscriptionId: live.id };
 }
 
 type PlanOfVersion = {
@@ -84,23 +87,109 @@ async function planOfVersion(
   environment: string,
   planVersionId: string,
 ): Promise<PlanOfVersion | null> {
-  const found = await db.raw<{ rows: readonly PlanOfVersion[] }>(
+  return selectRow<PlanOfVersion>(
+    db,
     `SELECT v.plan_id, p.product_id, v.state, v.currency, v.definition
      FROM plan_versions v JOIN plans p ON p.id = v.plan_id
      WHERE v.id = ? AND p.environment = ?`,
     [planVersionId, environment],
   );
-  return found.rows[0] ?? null;
 }
 
-async function liveSubscription(
-  db: Reader,
-  subscriberId: string,
-  productId: string,
-): Promise<string> {
-  const found = await db.raw<{ rows: readonly { id: string }[] }>(
-    `SELECT id FROM subscriptions WHERE subscriber_id = ? AND product_id = ? AND state <> 'canceled'`,
-    [subscriberId, productId],
+/** A subscription with what its periods are made from. */
+export type Subscription = {
+  readonly id: string;
+  readonly environment: 'test' | 'live';
+  readonly subscriberId: string;
+  readonly productId: string;
+  readonly planId: string;
+  readonly planVersionId: string;
+  readonly state: SubscriptionState;
+  /** Rises with every change of the row. */
+  readonly version: number;
+  readonly currency: string;
+  readonly timeZone: string;
+  readonly anchorAt: Date;
+  readonly overageEnabled: boolean;
+  readonly startedAt: Date | null;
+  readonly cancelAt: Date | null;
+  readonly endedAt: Date | null;
+  readonly definition: PlanDefinition;
+};
+
+const columns = `s.id, s.environment, s.subscriber_id AS "subscriberId", s.product_id AS "productId",
+  s.plan_id AS "planId", s.plan_version_id AS "planVersionId", s.state, s.version, s.currency, s.time_zone AS "timeZone",
+  s.anchor_at AS "anchorAt", s.overage_enabled AS "overageEnabled", s.started_at AS "startedAt",
+  s.cancel_at AS "cancelAt", s.ended_at AS "endedAt", v.definition`;
+
+/** Throws when there is no such subscription. */
+export async function readSubscription(db: Reader, subscriptionId: string): Promise<Subscription> {
+  return insertedRow<Subscription>(
+    db,
+    `SELECT ${columns} FROM subscriptions s JOIN plan_versions v ON v.id = s.plan_version_id WHERE s.id = ?`,
+    [subscriptionId],
   );
-  return found.rows[0]?.id ?? '';
+}
+
+/** The same, locked until the transaction ends: whatever changes a subscription's periods holds this lock. */
+export async function lockSubscription(tx: Tx, subscriptionId: string): Promise<Subscription> {
+  return insertedRow<Subscription>(
+    tx,
+    `SELECT ${columns} FROM subscriptions s JOIN plan_versions v ON v.id = s.plan_version_id
+     WHERE s.id = ? FOR UPDATE OF s`,
+    [subscriptionId],
+  );
+}
+
+export type SubscriptionChange =
+  | { readonly kind: 'started'; readonly at: Date }
+  | { readonly kind: 'overage_set'; readonly enabled: boolean }
+  | { readonly kind: 'cancel_planned'; readonly at: Date }
+  | { readonly kind: 'ended'; readonly at: Date }
+  | { readonly kind: 'standing_set'; readonly state: 'active' | 'past_due' };
+
+/**
+ * Changes the row if it still has the version that `subscription` was read with, and answers the changed one.
+ * Throws when it has not: the caller decided on a state that is gone.
+ */
+export async function changeSubscription(
+  tx: Tx,
+  subscription: Subscription,
+  change: SubscriptionChange,
+): Promise<Subscription> {
+  const next = changed(subscription, change);
+  const row = await selectRow<{ version: number }>(
+    tx,
+    `UPDATE subscriptions SET state = :state, version = version + 1, overage_enabled = :overage,
+            started_at = :started_at, cancel_at = :cancel_at, ended_at = :ended_at
+     WHERE id = :id AND version = :version RETURNING version`,
+    {
+      id: subscription.id,
+      version: subscription.version,
+      state: next.state,
+      overage: next.overageEnabled,
+      started_at: next.startedAt,
+      cancel_at: next.cancelAt,
+      ended_at: next.endedAt,
+    },
+  );
+  if (row === null) throw new Error(`subscription ${subscription.id} was changed in between`);
+  return { ...next, version: row.version };
+}
+
+function changed(subscription: Subscription, change: SubscriptionChange): Subscription {
+  switch (change.kind) {
+    case 'started':
+      return { ...subscription, state: 'active', startedAt: change.at };
+    case 'overage_set':
+      return { ...subscription, overageEnabled: change.enabled };
+    case 'cancel_planned':
+      return { ...subscription, cancelAt: change.at };
+    case 'ended':
+      return { ...subscription, state: 'canceled', cancelAt: change.at, endedAt: change.at };
+    case 'standing_set':
+      return { ...subscription, state: change.state };
+    default:
+      return change satisfies never;
+  }
 }

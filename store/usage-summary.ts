@@ -1,0 +1,73 @@
+/** Where a subscription stands in its current period: what it used, and what the invoice would be now. */
+import type { InvoiceDraft } from '../billing/invoice.ts';
+import type { Db, Reader, Tx } from './db.ts';
+import { draftPeriodInvoice } from './period-invoice.ts';
+import { listPeriods, type Period } from './periods.ts';
+import { readSubscription } from './subscriptions.ts';
+import { usageForInterval } from './usage.ts';
+
+export type UpcomingInvoice = { readonly period: Period; readonly draft: InvoiceDraft };
+
+/**
+ * The invoice of the period that `nowMs` lies in, as of what is committed; equal to the cent to the final one if nothing
+ * is used in between. Null before the first period and after the last.
+ */
+export async function upcomingInvoice(
+  db: Db,
+  subscriptionId: string,
+  nowMs: number,
+): Promise<UpcomingInvoice | null> {
+  return atOneInstant(db, async (tx) => {
+    const period = await currentPeriod(tx, subscriptionId, nowMs);
+    if (period === null) return null;
+    const subscription = await readSubscription(tx, subscriptionId);
+    return { period, draft: await draftPeriodInvoice(tx, subscription, period) };
+  });
+}
+
+/** One meter in the current period, in its smallest unit. */
+export type MeterUse = {
+  readonly meterId: string;
+  readonly meterKey: string;
+  readonly quantity: bigint;
+  readonly eventCount: bigint;
+};
+
+export type SubscriptionUsage = { readonly period: Period; readonly meters: readonly MeterUse[] };
+
+/** What was used in the period that `nowMs` lies in, by meter key. Null as for `upcomingInvoice`. */
+export async function subscriptionUsage(
+  db: Db,
+  subscriptionId: string,
+  nowMs: number,
+): Promise<SubscriptionUsage | null> {
+  return atOneInstant(db, async (tx) => {
+    const period = await currentPeriod(tx, subscriptionId, nowMs);
+    if (period === null) return null;
+    const rows = await usageForInterval(tx, subscriptionId, period.intervalIndex);
+    const own = rows.filter((row) => row.periodId === period.id);
+    const meters = [...Map.groupBy(own, (row) => row.meterId)].map(([meterId, ofMeter]) => ({
+      meterId,
+      meterKey: ofMeter[0]?.meterKey ?? '',
+      quantity: ofMeter.reduce((sum, row) => sum + row.quantity, 0n),
+      eventCount: ofMeter.reduce((sum, row) => sum + row.eventCount, 0n),
+    }));
+    return { period, meters: meters.toSorted((a, b) => (a.meterKey < b.meterKey ? -1 : 1)) };
+  });
+}
+
+async function atOneInstant<T>(db: Db, read: (tx: Tx) => Promise<T>): Promise<T> {
+  return db.transaction(read, { isolationLevel: 'repeatable read', readOnly: true });
+}
+
+/** By its instants: a period is not `open` before its workflow has woken. */
+async function currentPeriod(
+  db: Reader,
+  subscriptionId: string,
+  nowMs: number,
+): Promise<Period | null> {
+  const periods = await listPeriods(db, subscriptionId, ['scheduled', 'open', 'closing']);
+  const ahead = periods.filter((period) => period.endAt.getTime() > nowMs);
+  // One that is about to begin counts: a subscription that was just started has an estimate.
+  return ahead[0] ?? null;
+}
