@@ -1,0 +1,239 @@
+/**
+ * The port of `port.ts` over real shards: one subscriber → one slot → one shard → one script. It reads the slot map
+ * through `mapSource` at each call, never re-sends a call whose outcome is unknown, and knows nothing of what the
+ * scripts decide.
+ */
+import type { Redis } from 'ioredis';
+
+import type { SubscriberConstraints } from '../billing/constraints.ts';
+import { slotOf } from '../billing/slot.ts';
+import {
+  awaitReady,
+  commandTimeoutMsDefault,
+  connectWaitMsDefault,
+  type ConnectionOptions,
+  openConnection,
+  unavailable,
+} from './connection.ts';
+import { dueKey, epochsKey, factsKey, operationsKey, stateKey } from './keys.ts';
+import {
+  type AuthorizeRequest,
+  type CreditEntry,
+  type MeterQuantity,
+  type RecordRequest,
+  type SettleRequest,
+  ShardUnavailable,
+  type Shards,
+  type SlotMap,
+} from './port.ts';
+import {
+  readApplyReply,
+  readAuthorizeReply,
+  readCreditReply,
+  readRecordReply,
+  readSealReply,
+  readSettleReply,
+  readStateReply,
+  type Reply,
+} from './replies.ts';
+import { type ScriptName, scriptsOf } from './scripts.ts';
+
+export type ShardsOptions = {
+  /** The newest slot map known, or null while none is; asked at each call. */
+  readonly mapSource: () => SlotMap | null;
+  /** Fetches a newer map after a shard answered `stale_epoch`; the call is made once more if its owner or epoch changed. */
+  readonly refreshMap?: () => Promise<void>;
+  readonly connectionOptions?: ConnectionOptions;
+};
+
+/**
+ * Opens the shards; each connection is made at the first call that needs it. Calls reject with `ShardUnavailable`, or
+ * with `RangeError` when an argument is not in its grammar (a mistake of the caller, without effect).
+ */
+export function createShards(options: ShardsOptions): Shards {
+  const { call, close } = createCaller(options);
+  return {
+    authorize: async (request) =>
+      readAuthorizeReply(
+        (await call('authorize', request.subscriberId, authorizeArguments(request))).reply,
+      ),
+    settle: async (request) =>
+      readSettleReply((await call('settle', request.subscriberId, settleArguments(request))).reply),
+    record: async (request) =>
+      readRecordReply((await call('record', request.subscriberId, recordArguments(request))).reply),
+    apply: async (constraints) =>
+      readApplyReply((await call('apply', constraints.subscriberId, [wire(constraints)])).reply),
+    credit: async (entry) =>
+      readCreditReply((await call('credit', entry.subscriberId, creditArguments(entry))).reply),
+    seal: async ({ subscriberId, productId, periodId }) => {
+      const { reply, owner } = await call('seal', subscriberId, [productId, periodId]);
+      return readSealReply(reply, owner);
+    },
+    read: async (subscriberId) => readStateReply((await call('read', subscriberId, [])).reply),
+    close,
+  };
+}
+
+function authorizeArguments(request: AuthorizeRequest): string[] {
+  return [
+    request.opId,
+    request.digest16,
+    request.productId,
+    request.feature,
+    String(request.ttlMs),
+    ...quantityArguments(request.estimates),
+  ];
+}
+
+function settleArguments(request: SettleRequest): string[] {
+  return [
+    request.opId,
+    String(request.generation),
+    String(request.atMs),
+    request.segmentId,
+    request.subscriptionId,
+    request.productId,
+    request.keyId,
+    request.verb,
+    String(request.status),
+    request.flags.join(','),
+    ...quantityArguments(request.actuals),
+  ];
+}
+
+function recordArguments(request: RecordRequest): string[] {
+  return [
+    request.opId,
+    request.productId,
+    String(request.atMs),
+    ...quantityArguments(request.quantities),
+  ];
+}
+
+function creditArguments({ seq, verb, bucket, amountMicro }: CreditEntry): string[] {
+  return [
+    String(seq),
+    verb,
+    bucket.id,
+    bucket.unit,
+    String(bucket.priority),
+    bucket.class,
+    String(bucket.effectiveMs),
+    String(bucket.expiresMs ?? 0),
+    bucket.scope.join(','),
+    String(amountMicro),
+  ];
+}
+
+function quantityArguments(quantities: readonly MeterQuantity[]): string[] {
+  return [
+    String(quantities.length),
+    ...quantities.flatMap(({ meter, quantity }) => [meter, String(quantity)]),
+  ];
+}
+
+/** Numbers travel as text, so that the script can hold them to the same grammar as every other argument. */
+function wire(constraints: SubscriberConstraints): string {
+  return JSON.stringify(constraints, (_name, value: unknown) =>
+    typeof value === 'number' ? String(value) : value,
+  );
+}
+
+type Owner = SlotMap['shards'][number];
+type Answer = { readonly reply: Reply; readonly owner: Owner };
+type Place = { readonly slot: number; readonly epoch: number; readonly owner: Owner };
+
+function createCaller(options: ShardsOptions): {
+  call: (name: ScriptName, subscriberId: string, rest: readonly string[]) => Promise<Answer>;
+  close: () => Promise<void>;
+} {
+  const connections = new Map<string, Redis>();
+  const commandTimeoutMs = options.connectionOptions?.commandTimeoutMs ?? commandTimeoutMsDefault;
+  const connectWaitMs = options.connectionOptions?.connectWaitMs ?? connectWaitMsDefault;
+  let isClosed = false;
+
+  const connectionTo = (url: string): Redis => {
+    const known = connections.get(url);
+    if (known !== undefined) return known;
+    const made = openConnection(url, commandTimeoutMs);
+    connections.set(url, made);
+    return made;
+  };
+
+  const send = async (
+    name: ScriptName,
+    subscriberId: string,
+    place: Place,
+    rest: readonly string[],
+  ): Promise<Reply> => {
+    const { owner } = place;
+    if (isClosed) throw new ShardUnavailable(owner.name, 'not_sent', 'the shards are closed');
+    const redis = connectionTo(owner.url);
+    if (redis.status !== 'ready') await awaitReady(redis, connectWaitMs);
+    try {
+      const reply = await redis.evalsha(
+        scriptsOf(owner.name, owner.incarnation)[name].sha,
+        6,
+        stateKey(subscriberId),
+        operationsKey(subscriberId, 0),
+        operationsKey(subscriberId, 1),
+        epochsKey,
+        dueKey,
+        factsKey,
+        String(place.slot),
+        String(place.epoch),
+        subscriberId,
+        ...rest,
+      );
+      if (!Array.isArray(reply)) throw new TypeError(`${name} answered no list`);
+      return reply;
+    } catch (error) {
+      throw unavailable(owner.name, error);
+    }
+  };
+
+  const call = async (
+    name: ScriptName,
+    subscriberId: string,
+    rest: readonly string[],
+  ): Promise<Answer> => {
+    const place = placeOf(options.mapSource(), subscriberId);
+    const reply = await send(name, subscriberId, place, rest);
+    if (reply[0] !== 'stale_epoch') return { reply, owner: place.owner };
+    // A stale epoch changed nothing, so this one answer may be asked again, once, of a newer map.
+    await options.refreshMap?.();
+    const newer = placeOf(options.mapSource(), subscriberId);
+    if (newer.epoch !== place.epoch || newer.owner.name !== place.owner.name) {
+      const again = await send(name, subscriberId, newer, rest);
+      if (again[0] !== 'stale_epoch') return { reply: again, owner: newer.owner };
+    }
+    throw new ShardUnavailable(
+      newer.owner.name,
+      'not_sent',
+      `slot ${newer.slot}: epoch ${newer.epoch} is stale`,
+    );
+  };
+
+  return {
+    call,
+    close: async () => {
+      isClosed = true;
+      for (const redis of connections.values()) redis.disconnect();
+      connections.clear();
+      return Promise.resolve();
+    },
+  };
+}
+
+function placeOf(map: SlotMap | null, subscriberId: string): Place {
+  if (map === null) throw new ShardUnavailable('?', 'not_sent', 'no slot map yet');
+  const slot = slotOf(subscriberId);
+  const owner = map.shards[map.owners[slot] ?? -1];
+  if (owner === undefined) {
+    throw new ShardUnavailable('?', 'not_sent', `slot ${slot} has no shard`);
+  }
+  if (owner.state !== 'open') {
+    throw new ShardUnavailable(owner.name, 'not_sent', `shard ${owner.name} is ${owner.state}`);
+  }
+  return { slot, epoch: map.epochs[slot] ?? 0, owner };
+}
