@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 
-import { formatExternalOpId } from '../billing/op-id.ts';
+import { eventDayOf, formatExternalOpId } from '../billing/op-id.ts';
 import type { Db, Reader, Tx } from './db.ts';
 import { randomBody } from './ids.ts';
 import { selectRow, selectRows } from './query.ts';
@@ -143,21 +143,29 @@ export async function markCounted(db: Reader, opId: string, result: ExternalResu
   );
 }
 
-/** The usage event of an external op_id, when the drain has committed it: what it was counted as. */
-export async function committedResult(db: Reader, opId: string): Promise<ExternalResult | null> {
-  const row = await selectRow<{ flags: string[]; credits: bigint; overage: bigint }>(
+/** Those of the external op_ids whose usage events the drain has committed, and what they were counted as. */
+export async function committedResults(
+  db: Reader,
+  opIds: readonly string[],
+): Promise<ReadonlyMap<string, ExternalResult>> {
+  const days = [...new Set(opIds.map(eventDayOf))];
+  const rows = await selectRows<{ id: string; flags: string[]; credits: bigint; overage: bigint }>(
     db,
-    `SELECT flags, credits_micro AS credits, overage_micro AS overage
-     FROM usage_events WHERE event_day = to_date(left(?, 8), 'YYYYMMDD') AND event_id = ?`,
-    [opId, opId],
+    `SELECT event_id AS id, flags, credits_micro AS credits, overage_micro AS overage
+     FROM usage_events WHERE event_day = ANY (?::date[]) AND event_id = ANY (?::text[])`,
+    [days, opIds],
   );
-  if (row === null) return null;
-  return {
-    kind: 'counted',
-    over_limit: row.flags.includes('over_limit'),
-    charged_micro: Number(row.credits),
-    overage_micro: Number(row.overage),
-  };
+  return new Map(
+    rows.map((row) => [
+      row.id,
+      {
+        kind: 'counted',
+        over_limit: row.flags.includes('over_limit'),
+        charged_micro: Number(row.credits),
+        overage_micro: Number(row.overage),
+      },
+    ]),
+  );
 }
 
 /**

@@ -77,22 +77,26 @@ export async function readProgress(db: Reader, subscriberId: string): Promise<Pr
   return row;
 }
 
-/** Ids of subscribers whose shard lags behind, by id, without those of `exceptShards` (which are away). */
+/** Subscribers whose shard lags behind, by id, without those of `exceptShards` and those of `exceptIds`. */
 export async function readLagging(
   db: Reader,
-  options: { readonly exceptShards: readonly string[]; readonly limit: number },
+  options: {
+    readonly exceptShards: readonly string[];
+    readonly exceptIds: readonly string[];
+    readonly limit: number;
+  },
 ): Promise<readonly { readonly id: string; readonly shard: string }[]> {
   return selectRows(
     db,
     `SELECT s.id, o.shard FROM subscribers s JOIN slots o ON o.slot = s.slot
      WHERE (s.applied_version < s.runtime_version OR s.applied_core_seq < s.core_seq)
-       AND o.shard <> ALL (?::text[])
+       AND o.shard <> ALL (?::text[]) AND s.id <> ALL (?::text[])
      ORDER BY s.id LIMIT ?`,
-    [options.exceptShards, options.limit],
+    [options.exceptShards, options.exceptIds, options.limit],
   );
 }
 
-/** How many subscribers lag behind, and since when the metric's reader should worry: the projector's backlog. */
+/** How many subscribers lag behind: the projector's backlog. */
 export async function countLagging(db: Reader): Promise<number> {
   const row = await selectRow<{ count: bigint }>(
     db,
@@ -102,25 +106,20 @@ export async function countLagging(db: Reader): Promise<number> {
   return Number(row?.count ?? 0n);
 }
 
-/** A page of a shard's subscribers that it must hold something of, by id, after `afterId` ('' = from the first). */
+/** A page of the ids of subscribers that the shard must hold something of, after `afterId` ('' = from the first). */
 export async function readSubscribersOfShard(
   db: Reader,
   options: { readonly shard: string; readonly afterId: string; readonly limit: number },
-): Promise<readonly Held[]> {
-  return selectRows<Held>(
+): Promise<readonly string[]> {
+  const rows = await selectRows<{ id: string }>(
     db,
-    `SELECT s.id, s.applied_version AS "appliedVersion", s.applied_core_seq AS "appliedCoreSeq"
-     FROM subscribers s JOIN slots o ON o.slot = s.slot
+    `SELECT s.id FROM subscribers s JOIN slots o ON o.slot = s.slot
      WHERE o.shard = ? AND s.id > ? AND (s.applied_version > 0 OR s.applied_core_seq > 0)
      ORDER BY s.id LIMIT ?`,
     [options.shard, options.afterId, options.limit],
   );
+  return rows.map(({ id }) => id);
 }
-type Held = {
-  readonly id: string;
-  readonly appliedVersion: bigint;
-  readonly appliedCoreSeq: bigint;
-};
 
 /** Writes down what the shard has; only upward, and never past what is committed. */
 export async function markApplied(
