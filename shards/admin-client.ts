@@ -15,11 +15,10 @@ import {
   factsKey,
   identityKey,
   mapKey,
-  operationsKey,
-  stateKey,
   watermarkKey,
 } from './keys.ts';
 import type { SlotMap } from './port.ts';
+import { runScript } from './run-script.ts';
 import { scriptsOf } from './scripts.ts';
 import { parseSlotMap } from './slot-map.ts';
 
@@ -123,7 +122,7 @@ export function openShardLink({ name, url }: ShardAddress): ShardLink {
     ...publishedCalls(ask, name),
     ...streamCalls(ask, askBlocking),
     ...dueCalls(ask, name),
-    close: async () => {
+    close: () => {
       redis.disconnect();
       blocking?.disconnect();
       return Promise.resolve();
@@ -229,6 +228,8 @@ function publishedCalls(
   ShardLink,
   'writeMap' | 'readMap' | 'writeCatalogue' | 'readCatalogue' | 'writeWatermark' | 'readWatermark'
 > {
+  const readMapText = parsedOnce(parseSlotMap);
+  const readCatalogueText = parsedOnce(parseCatalogue);
   return {
     writeMap: async (json) => {
       await ask((redis) => redis.set(mapKey, json));
@@ -302,26 +303,15 @@ function dueCalls(ask: Ask, name: string): Pick<ShardLink, 'dueHolds' | 'expireH
       return due;
     },
     expireHold: async ({ subscriberId, opId }, incarnation) => {
-      const slot = String(slotOf(subscriberId));
-      const reply = await ask(async (redis) =>
-        redis.evalsha(
-          scriptsOf(name, incarnation).expire.sha,
-          6,
-          stateKey(subscriberId),
-          operationsKey(subscriberId, 0),
-          operationsKey(subscriberId, 1),
-          epochsKey,
-          dueKey,
-          factsKey,
-          slot,
-          (await redis.hget(epochsKey, slot)) ?? '0',
-          subscriberId,
-          opId,
-        ),
-      );
-      const kind: unknown = Array.isArray(reply) ? reply[0] : undefined;
+      const slot = slotOf(subscriberId);
+      const [kind] = await ask(async (redis) => {
+        // The keeper of this shard is its own authority on who owns the slot.
+        const epoch = Number((await redis.hget(epochsKey, String(slot))) ?? 0);
+        const target = { shard: name, incarnation, slot, epoch };
+        return runScript(redis, 'expire', target, [subscriberId, opId]);
+      });
       if (kind === 'expired' || kind === 'open' || kind === 'gone') return { kind };
-      throw new Error(`expire answered out of form: ${JSON.stringify(reply)}`);
+      throw new Error(`expire answered out of form: ${JSON.stringify(kind)}`);
     },
   };
 }

@@ -15,7 +15,6 @@ import {
   openConnection,
   unavailable,
 } from './connection.ts';
-import { dueKey, epochsKey, factsKey, operationsKey, stateKey } from './keys.ts';
 import {
   type AuthorizeRequest,
   type CreditEntry,
@@ -36,7 +35,8 @@ import {
   readStateReply,
   type Reply,
 } from './replies.ts';
-import { type ScriptName, scriptsOf } from './scripts.ts';
+import { runScript } from './run-script.ts';
+import type { ScriptName } from './scripts.ts';
 
 export type ShardsOptions = {
   /** The newest slot map known, or null while none is; asked at each call. */
@@ -142,14 +142,41 @@ function wire(constraints: SubscriberConstraints): string {
 type Owner = SlotMap['shards'][number];
 type Answer = { readonly reply: Reply; readonly owner: Owner };
 type Place = { readonly slot: number; readonly epoch: number; readonly owner: Owner };
+type Call = (name: ScriptName, subscriberId: string, rest: readonly string[]) => Promise<Answer>;
 
-function createCaller(options: ShardsOptions): {
-  call: (name: ScriptName, subscriberId: string, rest: readonly string[]) => Promise<Answer>;
+function createCaller(options: ShardsOptions): { call: Call; close: () => Promise<void> } {
+  const { send, close } = createSender(options.connectionOptions ?? {});
+  const call: Call = async (name, subscriberId, rest) => {
+    const place = placeOf(options.mapSource(), subscriberId);
+    const reply = await send(name, place, [subscriberId, ...rest]);
+    if (reply[0] !== 'stale_epoch') return { reply, owner: place.owner };
+    // A stale epoch changed nothing, so this one answer may be asked again, once, of a newer map.
+    await options.refreshMap?.();
+    const newer = placeOf(options.mapSource(), subscriberId);
+    if (newer.epoch !== place.epoch || newer.owner.name !== place.owner.name) {
+      const again = await send(name, newer, [subscriberId, ...rest]);
+      if (again[0] !== 'stale_epoch') return { reply: again, owner: newer.owner };
+    }
+    throw new ShardUnavailable(
+      newer.owner.name,
+      'not_sent',
+      `slot ${newer.slot}: epoch ${newer.epoch} is stale`,
+    );
+  };
+  return { call, close };
+}
+
+function createSender(options: ConnectionOptions): {
+  send: (
+    name: ScriptName,
+    place: Place,
+    scriptArguments: readonly [string, ...string[]],
+  ) => Promise<Reply>;
   close: () => Promise<void>;
 } {
   const connections = new Map<string, Redis>();
-  const commandTimeoutMs = options.connectionOptions?.commandTimeoutMs ?? commandTimeoutMsDefault;
-  const connectWaitMs = options.connectionOptions?.connectWaitMs ?? connectWaitMsDefault;
+  const commandTimeoutMs = options.commandTimeoutMs ?? commandTimeoutMsDefault;
+  const connectWaitMs = options.connectWaitMs ?? connectWaitMsDefault;
   let isClosed = false;
 
   const connectionTo = (url: string): Redis => {
@@ -159,64 +186,19 @@ function createCaller(options: ShardsOptions): {
     connections.set(url, made);
     return made;
   };
-
-  const send = async (
-    name: ScriptName,
-    subscriberId: string,
-    place: Place,
-    rest: readonly string[],
-  ): Promise<Reply> => {
-    const { owner } = place;
-    if (isClosed) throw new ShardUnavailable(owner.name, 'not_sent', 'the shards are closed');
-    const redis = connectionTo(owner.url);
-    if (redis.status !== 'ready') await awaitReady(redis, connectWaitMs);
-    try {
-      const reply = await redis.evalsha(
-        scriptsOf(owner.name, owner.incarnation)[name].sha,
-        6,
-        stateKey(subscriberId),
-        operationsKey(subscriberId, 0),
-        operationsKey(subscriberId, 1),
-        epochsKey,
-        dueKey,
-        factsKey,
-        String(place.slot),
-        String(place.epoch),
-        subscriberId,
-        ...rest,
-      );
-      if (!Array.isArray(reply)) throw new TypeError(`${name} answered no list`);
-      return reply;
-    } catch (error) {
-      throw unavailable(owner.name, error);
-    }
-  };
-
-  const call = async (
-    name: ScriptName,
-    subscriberId: string,
-    rest: readonly string[],
-  ): Promise<Answer> => {
-    const place = placeOf(options.mapSource(), subscriberId);
-    const reply = await send(name, subscriberId, place, rest);
-    if (reply[0] !== 'stale_epoch') return { reply, owner: place.owner };
-    // A stale epoch changed nothing, so this one answer may be asked again, once, of a newer map.
-    await options.refreshMap?.();
-    const newer = placeOf(options.mapSource(), subscriberId);
-    if (newer.epoch !== place.epoch || newer.owner.name !== place.owner.name) {
-      const again = await send(name, subscriberId, newer, rest);
-      if (again[0] !== 'stale_epoch') return { reply: again, owner: newer.owner };
-    }
-    throw new ShardUnavailable(
-      newer.owner.name,
-      'not_sent',
-      `slot ${newer.slot}: epoch ${newer.epoch} is stale`,
-    );
-  };
-
   return {
-    call,
-    close: async () => {
+    send: async (name, { slot, epoch, owner }, scriptArguments) => {
+      if (isClosed) throw new ShardUnavailable(owner.name, 'not_sent', 'the shards are closed');
+      const redis = connectionTo(owner.url);
+      if (redis.status !== 'ready') await awaitReady(redis, connectWaitMs);
+      const target = { shard: owner.name, incarnation: owner.incarnation, slot, epoch };
+      try {
+        return await runScript(redis, name, target, scriptArguments);
+      } catch (error) {
+        throw unavailable(owner.name, error);
+      }
+    },
+    close: () => {
       isClosed = true;
       for (const redis of connections.values()) redis.disconnect();
       connections.clear();

@@ -40,13 +40,13 @@ function isRefusalCode(word: string): word is RefusalCode {
 /** `ok, version, subscription, segment, key, at_ms, generation, held, overage, available, (window, limit, left, reset_ms)…`
  *  or `code, level, name, limit, used, held, reset_ms, retryable`. */
 export function readAuthorizeReply(reply: Reply): AuthorizeResult {
-  const word = text(reply, 0);
-  if (word !== 'ok') {
-    if (!isRefusalCode(word)) throw unexpected(reply);
+  const code = text(reply, 0);
+  if (code !== 'ok') {
+    if (!isRefusalCode(code)) throw unexpected(reply);
     return {
       kind: 'refused',
       refusal: {
-        code: word,
+        code,
         level: text(reply, 1),
         name: text(reply, 2),
         limit: integer(reply, 3),
@@ -183,7 +183,7 @@ export function readStateReply(reply: Reply): SubscriberState | null {
 function word(reply: Reply): string {
   const first = text(reply, 0);
   if (first === 'bad_argument') {
-    throw new RangeError(`the shard refused an argument: ${String(reply[2] ?? '?')}`);
+    throw new RangeError(`the shard refused an argument: ${text(reply, 2)}`);
   }
   return first;
 }
