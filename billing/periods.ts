@@ -110,7 +110,8 @@ function startOfMonth(monthsSinceYear0: number, zone: string): number {
 function startOfDay(time: DateTime<true>): number {
   const start = time.startOf('day');
   const hourBefore = start.minus({ hour: 1 });
-  return hourBefore.hasSame(start, 'day') ? hourBefore.toMillis() : start.toMillis();
+  // Not `hasSame`: it takes a doubled midnight for the end of the day before.
+  return hourBefore.day === start.day ? hourBefore.toMillis() : start.toMillis();
 }
 
 /** How many calendar days lie between the local dates of two instants; a change of the clocks changes nothing. */
@@ -132,9 +133,9 @@ export function formatPeriod(startMs: number, endMs: number, zone: string): stri
   const start = localTime(startMs, zone).setLocale('en-US');
   const end = localTime(endMs, zone).setLocale('en-US');
   const last = end.minus(1);
-  if (start.hasSame(last, 'day')) {
+  if (dayNumber(start) === dayNumber(last)) {
     const day = start.toFormat('MMM d, yyyy');
-    const isWhole = startMs === startOfDay(start) && !start.hasSame(end, 'day');
+    const isWhole = startMs === startOfDay(start) && dayNumber(start) !== dayNumber(end);
     return isWhole ? day : `${day}, ${start.toFormat('HH:mm')} – ${end.toFormat('HH:mm')}`;
   }
   const head = start.toFormat(start.year === last.year ? 'MMM d' : 'MMM d, yyyy');

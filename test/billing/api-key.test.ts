@@ -52,12 +52,17 @@ describe('billing/api-key', () => {
 
   it('refuses every change of a single character (invariant 13)', () => {
     fc.assert(
-      fc.property(key, fc.nat(), fc.constantFrom(...alphabet.split('')), ({ text }, at, character) => {
-        const index = at % text.length;
-        fc.pre(text[index] !== character);
-        const changed = text.slice(0, index) + character + text.slice(index + 1);
-        assert.deepEqual(parseApiKey(changed), { kind: 'refused' });
-      }),
+      fc.property(
+        key,
+        fc.nat(),
+        fc.constantFrom(...alphabet.split('')),
+        ({ text }, at, character) => {
+          const index = at % text.length;
+          fc.pre(text[index] !== character);
+          const changed = text.slice(0, index) + character + text.slice(index + 1);
+          assert.deepEqual(parseApiKey(changed), { kind: 'refused' });
+        },
+      ),
       { numRuns: 2000 },
     );
   });

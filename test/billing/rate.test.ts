@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { Exact, decimal } from '../../billing/decimal.ts';
+import type { Aggregation, Price, Tier } from '../../billing/plan.ts';
+import {
+  aggregate,
+  billableUnits,
+  isBillableAggregation,
+  packageCount,
+  rate,
+  rateByTier,
+  rateMore,
+  type UsagePartial,
+} from '../../billing/rate.ts';
+
+const fluxrate: readonly Tier[] = [
+  { up_to: '1000', unit_price: '0.002', flat_fee: '0' },
+  { up_to: '10000', unit_price: '0.001', flat_fee: '0' },
+  { up_to: null, unit_price: '0.0005', flat_fee: '0' },
+];
+
+const cents = fc
+  .integer({ min: 0, max: 1_000_000 })
+  .map((value) => new Exact(value).div(10_000).toFixed());
+const tiers: fc.Arbitrary<readonly Tier[]> = fc
+  .uniqueArray(fc.integer({ min: 1, max: 10_000 }), { maxLength: 4 })
+  .chain((bounds) => {
+    const upTos = [...bounds.toSorted((a, b) => a - b).map(String), null];
+    return fc.tuple(
+      ...upTos.map((up_to) =>
+        fc.record({ up_to: fc.constant(up_to), unit_price: cents, flat_fee: cents }),
+      ),
+    );
+  });
+const price: fc.Arbitrary<Price> = fc.oneof(
+  fc.record({ model: fc.constant('per_unit' as const), unit_price: cents }),
+  fc.record({ model: fc.constantFrom('graduated' as const, 'volume' as const), tiers }),
+  fc.record({
+    model: fc.constant('package' as const),
+    package_size: fc.integer({ min: 1, max: 5_000 }).map(String),
+    package_price: cents,
+  }),
+);
+const quantity = fc.bigInt({ min: 0n, max: 20_000_000n });
+const scale = fc.integer({ min: 0, max: 3 });
+
+describe('billing/rate › rate', () => {
+  const rows: readonly (readonly [bigint, string, string])[] = [
+    [0n, '0', '0'],
+    [1_000n, '2', '2'],
+    [1_001n, '2.001', '1.001'],
+    [10_000n, '11', '10'],
+    [10_001n, '11.0005', '5.0005'],
+    [82_450n, '47.225', '41.225'],
+  ];
+  for (const [units, graduated, volume] of rows) {
+    it(`the tiers of the Fluxrate page give ${graduated} and ${volume} for ${units}`, () => {
+      assert.equal(rate({ model: 'graduated', tiers: fluxrate }, units, 0).toFixed(), graduated);
+      assert.equal(rate({ model: 'volume', tiers: fluxrate }, units, 0).toFixed(), volume);
+    });
+  }
+
+  it('a quantity between two bounds falls in the higher tier', () => {
+    const given: readonly Tier[] = [
+      { up_to: '100', unit_price: '2', flat_fee: '0' },
+      { up_to: null, unit_price: '1', flat_fee: '7' },
+    ];
+    assert.equal(rate({ model: 'volume', tiers: given }, 1_005n, 1).toFixed(), '107.5');
+    assert.equal(rate({ model: 'graduated', tiers: given }, 1_005n, 1).toFixed(), '207.5');
+    assert.equal(rate({ model: 'graduated', tiers: given }, 1_000n, 1).toFixed(), '200');
+  });
+
+  it('the first flat fee is due at zero, the others when their tier is entered', () => {
+    const given: readonly Tier[] = [
+      { up_to: '10', unit_price: '0', flat_fee: '5' },
+      { up_to: null, unit_price: '0', flat_fee: '3' },
+    ];
+    const at = (units: bigint): string =>
+      rate({ model: 'graduated', tiers: given }, units, 0).toFixed();
+    assert.deepEqual([at(0n), at(10n), at(11n)], ['5', '5', '8']);
+  });
+
+  it('is exact at the bounds: 10^15 units at 12 places, and a scale of 9', () => {
+    const tiny: Price = { model: 'per_unit', unit_price: '0.000000000001' };
+    assert.equal(rate(tiny, 999_999_999_999_999n, 0).toFixed(), '999.999999999999');
+    assert.equal(rate(tiny, 1n, 9).toFixed(), '0.000000000000000000001');
+    const dollars: Price = { model: 'per_unit', unit_price: '1' };
+    assert.equal(rate(dollars, 4_200n, 6).toFixed(), '0.0042');
+  });
+
+  it('counts begun packages, also of parts of units', () => {
+    const rowsOfPackages: readonly (readonly [bigint, number, bigint])[] = [
+      [0n, 0, 0n],
+      [1n, 0, 1n],
+      [10n, 0, 1n],
+      [11n, 0, 2n],
+      [100n, 1, 1n],
+      [101n, 1, 2n],
+      [999_999_999_999_999n, 0, 100_000_000_000_000n],
+    ];
+    for (const [units, places, expected] of rowsOfPackages) {
+      assert.equal(packageCount('10', units, places), expected);
+    }
+  });
+
+  it('refuses negative quantities, and tiers that end before the quantity', () => {
+    const closed: readonly Tier[] = [{ up_to: '10', unit_price: '1', flat_fee: '0' }];
+    assert.throws(() => rate({ model: 'graduated', tiers: closed }, 11n, 0), RangeError);
+    assert.throws(() => rate({ model: 'volume', tiers: closed }, 11n, 0), RangeError);
+    assert.throws(() => rate({ model: 'per_unit', unit_price: '1' }, -1n, 0), RangeError);
+  });
+
+  it('the tiers add up to the amount, and the graduated ones to the quantity (invariant 5)', () => {
+    fc.assert(
+      fc.property(price, quantity, scale, (given, units, places) => {
+        const rated = rateByTier(given, units, places);
+        const sum = rated.tiers.reduce((total, tier) => total.plus(tier.amount), new Exact(0));
+        assert.equal(sum.toFixed(), rated.amount.toFixed());
+        const whole = rated.tiers.reduce((total, tier) => total.plus(tier.quantity), new Exact(0));
+        assert.equal(whole.toFixed(), new Exact(units.toString()).div(10 ** places).toFixed());
+        if (given.model === 'package') return;
+        for (const tier of rated.tiers) {
+          const worked = decimal(tier.quantity).times(tier.unit_price).plus(tier.flat_fee);
+          assert.equal(worked.toFixed(), tier.amount);
+        }
+      }),
+    );
+  });
+
+  it('rate(a) + Δ = rate(a + b), with included units (invariant 4)', () => {
+    fc.assert(
+      fc.property(price, quantity, quantity, quantity, (given, a, b, included) => {
+        const first = rateMore(given, included, { before: null, total: a }, 0);
+        const more = rateMore(given, included, { before: a, total: a + b }, 0);
+        assert.equal(
+          first.plus(more).toFixed(),
+          rate(given, billableUnits(a + b, included), 0).toFixed(),
+        );
+      }),
+    );
+  });
+
+  it('graduated and per-unit prices never fall as the quantity grows', () => {
+    fc.assert(
+      fc.property(tiers, quantity, quantity, (given, a, b) => {
+        const of = (units: bigint) => rate({ model: 'graduated', tiers: given }, units, 0);
+        assert.ok(of(a + b).gte(of(a)));
+      }),
+    );
+  });
+});
+
+describe('billing/rate › aggregate', () => {
+  type Event = { readonly hour: number; readonly atMs: number; readonly quantity: bigint };
+  const event: fc.Arbitrary<Event> = fc.record({
+    hour: fc.nat(5),
+    atMs: fc.nat(50),
+    quantity: fc.bigInt({ min: 0n, max: 1_000n }),
+  });
+  const later = (a: Event, b: Event): Event => {
+    if (a.atMs !== b.atMs) return a.atMs > b.atMs ? a : b;
+    return a.quantity >= b.quantity ? a : b;
+  };
+  const rollUp = (events: readonly Event[]): UsagePartial[] =>
+    [...Map.groupBy(events, (one) => one.hour).values()].map((ofHour) => {
+      const latest = ofHour.reduce(later);
+      return {
+        quantity: ofHour.reduce((sum, one) => sum + one.quantity, 0n),
+        eventCount: BigInt(ofHour.length),
+        maxQuantity: ofHour.reduce((max, one) => (one.quantity > max ? one.quantity : max), 0n),
+        latestQuantity: latest.quantity,
+        latestAt: new Date(latest.atMs),
+      };
+    });
+  const kinds: readonly Aggregation[] = ['SUM', 'COUNT', 'MAX', 'LATEST'];
+
+  it('order and spread of the events change nothing (invariant 6)', () => {
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 30 }), fc.func(fc.nat()), (events, key) => {
+        const shuffled = events.toSorted(
+          (a, b) => key(a.atMs, a.quantity) - key(b.atMs, b.quantity),
+        );
+        const spread = shuffled.map((one, index) => ({ ...one, hour: index % 7 }));
+        for (const kind of kinds) {
+          assert.equal(aggregate(rollUp(spread), kind), aggregate(rollUp(events), kind), kind);
+        }
+      }),
+    );
+  });
+
+  it('works each of them out of the events', () => {
+    const events: readonly Event[] = [
+      { hour: 0, atMs: 1, quantity: 5n },
+      { hour: 0, atMs: 3, quantity: 9n },
+      { hour: 1, atMs: 7, quantity: 2n },
+    ];
+    const expected = { SUM: 16n, COUNT: 3n, MAX: 9n, LATEST: 2n } as const;
+    assert.equal(aggregate(rollUp(events), 'SUM'), expected.SUM);
+    assert.equal(aggregate(rollUp(events), 'COUNT'), expected.COUNT);
+    assert.equal(aggregate(rollUp(events), 'MAX'), expected.MAX);
+    assert.equal(aggregate(rollUp(events), 'LATEST'), expected.LATEST);
+    for (const kind of kinds) assert.equal(aggregate([], kind), 0n);
+  });
+
+  it('refuses what rollups do not carry', () => {
+    for (const kind of ['UNIQUE_COUNT', 'WEIGHTED_SUM'] as const) {
+      assert.ok(!isBillableAggregation(kind));
+      assert.throws(() => aggregate([], kind), RangeError);
+    }
+  });
+});
