@@ -135,6 +135,15 @@ export async function uncounted(
   );
 }
 
+/** How many events wait to be counted. */
+export async function countUncounted(db: Reader): Promise<number> {
+  const row = await selectRow<{ count: bigint }>(
+    db,
+    'SELECT count(*) AS count FROM external_events WHERE NOT counted',
+  );
+  return Number(row?.count ?? 0n);
+}
+
 /** Stores what the shard said. A second call changes nothing: the first result is what every caller is told. */
 export async function markCounted(db: Reader, opId: string, result: ExternalResult): Promise<void> {
   await db.raw(

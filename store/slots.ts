@@ -164,29 +164,19 @@ export async function beginRecovery(db: Reader, name: string): Promise<boolean> 
 }
 
 /**
- * Takes the next incarnation: from here on no script of an earlier one is called any more. Answers false, and changes
- * nothing, when somebody else was faster.
+ * Opens the shard in the next incarnation: from here on no script of an earlier one is called any more. Answers false,
+ * and changes nothing, when somebody else was faster.
  */
-export async function takeIncarnation(
+export async function openShard(
   db: Reader,
   name: string,
   incarnation: { readonly from: number; readonly to: number },
 ): Promise<boolean> {
   const changed = await selectRow(
     db,
-    `UPDATE shards SET incarnation = ?, state = 'recovering', updated_at = now()
+    `UPDATE shards SET incarnation = ?, state = 'open', updated_at = now()
      WHERE name = ? AND incarnation = ? RETURNING name`,
     [incarnation.to, name, incarnation.from],
-  );
-  return changed !== null;
-}
-
-/** Opens the shard in the incarnation that it has. False when it has another one by now. */
-export async function openShard(db: Reader, name: string, incarnation: number): Promise<boolean> {
-  const changed = await selectRow(
-    db,
-    `UPDATE shards SET state = 'open', updated_at = now() WHERE name = ? AND incarnation = ? RETURNING name`,
-    [name, incarnation],
   );
   return changed !== null;
 }
