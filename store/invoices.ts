@@ -256,3 +256,13 @@ export async function setPaymentStatus(
     [status, invoiceId, status],
   );
 }
+
+/** Whether a period of the subscription is unpaid although everything was tried. */
+export async function hasFailedInvoice(db: Reader, subscriptionId: string): Promise<boolean> {
+  const row = await selectRow(
+    db,
+    `SELECT 1 FROM invoices WHERE subscription_id = ? AND state = 'open' AND payment_status = 'failed' LIMIT 1`,
+    [subscriptionId],
+  );
+  return row !== null;
+}

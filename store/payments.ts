@@ -133,3 +133,25 @@ async function postPayment(tx: Tx, payment: Payment): Promise<void> {
     ],
   });
 }
+
+/** The provider's name of the subscriber's payment method; null when there is none. */
+export async function readPaymentMethod(db: Reader, subscriberId: string): Promise<string | null> {
+  const row = await insertedRow<{ payment_method: string | null }>(
+    db,
+    'SELECT payment_method FROM subscribers WHERE id = ?',
+    [subscriberId],
+  );
+  return row.payment_method;
+}
+
+/** For people, and for the provider's statement: the invoice's number, or the credits. */
+export async function describePayment(db: Reader, payment: Payment): Promise<string> {
+  const invoiceId = invoiceOf(payment);
+  if (invoiceId === null) return 'credits';
+  const row = await selectRow<{ number: string | null }>(
+    db,
+    'SELECT number FROM invoices WHERE id = ?',
+    [invoiceId],
+  );
+  return row?.number ?? invoiceId;
+}

@@ -4,7 +4,7 @@ import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import { readTopUpDocument } from './invoice-document.ts';
 import { invoiceKeys, issueInvoice, markInvoicePaid, type NewLine } from './invoices.ts';
-import { ensurePayment, type Payment, paymentKeys } from './payments.ts';
+import { ensurePayment, type Payment, paymentKeys, readPaymentMethod } from './payments.ts';
 import { insertedRow, selectRow } from './query.ts';
 import { grantCredits } from './wallets.ts';
 
@@ -90,12 +90,8 @@ async function lockTopUp(tx: Tx, topUpId: string): Promise<TopUp> {
 /** The attempt to pay for it: one, whatever happens. Null when the subscriber has no payment method. */
 export async function ensureTopUpPayment(tx: Tx, topUpId: string): Promise<Payment | null> {
   const topUp = await lockTopUp(tx, topUpId);
-  const subscriber = await insertedRow<{ payment_method: string | null }>(
-    tx,
-    'SELECT payment_method FROM subscribers WHERE id = ?',
-    [topUp.subscriberId],
-  );
-  if (subscriber.payment_method === null) return null;
+  const paymentMethod = await readPaymentMethod(tx, topUp.subscriberId);
+  if (paymentMethod === null) return null;
   const payment = await ensurePayment(tx, {
     environment: topUp.environment,
     subscriberId: topUp.subscriberId,
@@ -103,7 +99,7 @@ export async function ensureTopUpPayment(tx: Tx, topUpId: string): Promise<Payme
     businessKey: paymentKeys.topUp(topUpId),
     amountMinor: topUp.amountMinor,
     currency: topUp.currency,
-    paymentMethod: subscriber.payment_method,
+    paymentMethod,
   });
   await tx.raw('UPDATE top_ups SET payment_id = ? WHERE id = ? AND payment_id IS NULL', [
     payment.id,

@@ -41,8 +41,49 @@ export const searchAttributes = {
 } as const;
 
 /** The row exists with state `pending` before the workflow is started; the first run loads everything else from it. */
-export type SubscriptionInput = { readonly v: 1; readonly subscriptionId: string };
+export type SubscriptionInput = {
+  readonly v: 1;
+  readonly subscriptionId: string;
+  /** A pending subscription activates itself: whoever created it never came back to ask. */
+  readonly activate?: boolean;
+};
 export type TopUpInput = { readonly v: 1; readonly topUpId: string };
+export type PeriodCloseInput = {
+  readonly v: 1;
+  readonly subscriptionId: string;
+  readonly periodId: string;
+  readonly periodSeq: number;
+};
+export type CollectionInput = { readonly v: 1; readonly invoiceId: string };
+export type PaymentInput = { readonly v: 1; readonly paymentId: string };
+
+/** `staticSummary` of a workflow: the line that the Temporal UI's list shows beside its id. */
+export const summaries = {
+  subscription: (of: { readonly subscriberName: string; readonly planName: string }) =>
+    brief(`${of.subscriberName} · ${of.planName}`),
+  periodClose: (of: { readonly subscriberName: string; readonly periodSeq: number }) =>
+    brief(`Close period ${of.periodSeq} of ${of.subscriberName}`),
+  collection: (of: { readonly number: string }) => brief(`Collect ${of.number}`),
+  payment: (of: { readonly what: string }) => brief(`Pay ${of.what}`),
+  topUp: (of: { readonly subscriberName: string; readonly credits: string }) =>
+    brief(`${of.subscriberName} buys ${of.credits} credits`),
+} as const;
+
+/** The server takes 200 bytes. */
+function brief(text: string): string {
+  return text.length <= 60 ? text : `${text.slice(0, 59)}…`;
+}
+
+/** Every workflow that meets a fault it cannot mend waits for this update; then it tries the failed step again. */
+export const retryStep = 'retryStep';
+/** Update of a collection: try to take the money now, without waiting for the next day of the policy. */
+export const collectionUpdates = { retryNow: 'retryNow' } as const;
+/** Signals of the subscription workflow: facts from its closes and collections, which it looks up in Postgres. */
+export const subscriptionSignals = {
+  periodClosed: 'periodClosed',
+  standingChanged: 'standingChanged',
+  nudge: 'nudge',
+} as const;
 
 /** Updates of the subscription workflow; the update id is the caller's Idempotency-Key (or a request id). */
 export const subscriptionUpdates = {
@@ -62,6 +103,12 @@ export type SetOverageReply = { readonly effectiveAt: string };
 
 /** Result of a periodClose workflow. `invoiceId` is null when there was nothing to invoice. */
 export type PeriodCloseResult = { readonly periodId: string; readonly invoiceId: string | null };
+/** Result of a collection: `failed` never ends it, it waits for `retryNow`. */
+export type CollectionResult = { readonly state: 'paid' | 'void' };
+/** Result of a payment. */
+export type PaymentResult =
+  | { readonly state: 'succeeded' | 'canceled' }
+  | { readonly state: 'declined'; readonly declineCode: string };
 /** Result of a topUp workflow. */
 export type TopUpResult = {
   readonly state: 'granted' | 'declined' | 'failed';

@@ -1,0 +1,22 @@
+import { closeActivities } from './close.ts';
+import { collectionActivities } from './collection.ts';
+import { paymentActivities, providerActivities } from './payment.ts';
+import type { ActivityDeps } from './ports.ts';
+import { subscriptionActivities } from './subscription.ts';
+import { topUpActivities } from './top-up.ts';
+
+/** The activities of queue `billing-db`. */
+export function makeDbActivities(deps: ActivityDeps) {
+  return {
+    ...subscriptionActivities(deps),
+    ...closeActivities(deps),
+    ...collectionActivities(deps),
+    ...paymentActivities(deps),
+    ...topUpActivities(deps),
+  };
+}
+export type DbActivities = ReturnType<typeof makeDbActivities>;
+
+/** The activities of queue `billing-psp`. */
+export const makeProviderActivities = providerActivities;
+export type ProviderActivities = ReturnType<typeof providerActivities>;

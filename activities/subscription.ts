@@ -1,0 +1,275 @@
+import { ApplicationFailure } from '@temporalio/common';
+
+import { overagePrice } from '../billing/line.ts';
+import { inTransaction, type Tx } from '../store/db.ts';
+import { hasFailedInvoice } from '../store/invoices.ts';
+import {
+  beginClosing,
+  boundaryLeadMs,
+  changeSegments,
+  cutPeriod,
+  endPeriods,
+  findPeriod,
+  openPeriods,
+  type Period,
+  rollPeriods,
+} from '../store/periods.ts';
+import { bumpRuntime } from '../store/projection.ts';
+import {
+  readSegmentStart,
+  readSubscriptionView,
+  type SubscriptionView,
+} from '../store/subscription-view.ts';
+import { changeSubscription, lockSubscription, type Subscription } from '../store/subscriptions.ts';
+import type { ActivityDeps } from './ports.ts';
+
+export type { SubscriptionView } from '../store/subscription-view.ts';
+
+/** What became of a command. A refusal changed nothing. */
+export type CommandResult =
+  | {
+      readonly kind: 'done';
+      readonly view: SubscriptionView;
+      readonly effectiveAtMs: number;
+      /** The period that the command was about, if it was about one. */
+      readonly periodSeq: number | null;
+    }
+  | { readonly kind: 'refused'; readonly code: RefusalCode; readonly message: string };
+export type RefusalCode =
+  | 'subscription_canceled'
+  | 'subscription_not_active'
+  | 'period_not_found'
+  | 'period_not_open'
+  | 'overage_not_in_plan';
+
+/** `nowMs` is the workflow's time: a repetition of the activity means the same instant. */
+type Command = { readonly subscriptionId: string; readonly nowMs: number };
+
+/** How long one attempt waits for the shard; the next attempt follows at once. */
+const APPLIED_WAIT_MS = 5000;
+
+type Done = { readonly effectiveAtMs: number; readonly periodSeq?: number };
+type Refused = Extract<CommandResult, { kind: 'refused' }>;
+
+/**
+ * The commands of a subscription. Each is one transaction under the lock of the subscription's row, brings the periods up
+ * to date before it decides, and can be repeated: what is so already is left as it is.
+ */
+export function subscriptionActivities(deps: ActivityDeps) {
+  return { ...commandActivities(deps), ...subscriptionSteps(deps) };
+}
+
+function commandActivities(deps: ActivityDeps) {
+  const command = async (
+    { subscriptionId, nowMs }: Command,
+    run: (tx: Tx, subscription: Subscription, now: Date) => Promise<Done | Refused>,
+  ): Promise<CommandResult> =>
+    inTransaction(deps.db, async (tx) => {
+      const now = new Date(nowMs);
+      const subscription = await roll(tx, await lockSubscription(tx, subscriptionId), now);
+      const result = await run(tx, subscription, now);
+      if ('kind' in result) return result;
+      const view = await readSubscriptionView(tx, subscriptionId);
+      const { effectiveAtMs, periodSeq = null } = result;
+      return { kind: 'done', view, effectiveAtMs, periodSeq };
+    });
+
+  return {
+    rollSubscription: async (args: Command): Promise<SubscriptionView> => {
+      const rolled = await command(args, (_tx, _subscription, now) =>
+        Promise.resolve({ effectiveAtMs: now.getTime() }),
+      );
+      if (rolled.kind === 'refused') throw new Error(rolled.message);
+      return rolled.view;
+    },
+    activateSubscription: (args: Command): Promise<CommandResult> => command(args, activate),
+    cancelSubscription: (
+      args: Command & { readonly when: 'now' | 'period_end' },
+    ): Promise<CommandResult> =>
+      command(args, (tx, subscription, now) => cancel(tx, subscription, { now, when: args.when })),
+    closePeriodNow: (args: Command & { readonly periodId: string }): Promise<CommandResult> =>
+      command(args, (tx, subscription, now) =>
+        closeNow(tx, subscription, { now, periodId: args.periodId }),
+      ),
+    setOverage: (args: Command & { readonly enabled: boolean }): Promise<CommandResult> =>
+      command(args, (tx, subscription, now) =>
+        setOverage(tx, subscription, { now, enabled: args.enabled }),
+      ),
+    /** Past due as long as the collection of an invoice of the subscription has failed. */
+    refreshStanding: (args: Command): Promise<CommandResult> => command(args, refreshStanding),
+  };
+}
+
+function subscriptionSteps(deps: ActivityDeps) {
+  return {
+    loadSubscription: ({ subscriptionId }: { subscriptionId: string }): Promise<SubscriptionView> =>
+      readSubscriptionView(deps.db, subscriptionId),
+    /** Answers when the shard knows; throws `not_applied` to be tried again. */
+    awaitApplied: async (args: {
+      readonly subscriptionId: string;
+      readonly subscriberId: string;
+      readonly runtimeVersion: number;
+      readonly coreSeq: number;
+      readonly atMs: number;
+    }): Promise<{ readonly view: SubscriptionView; readonly effectiveAtMs: number }> => {
+      const wanted = { version: BigInt(args.runtimeVersion), coreSeq: BigInt(args.coreSeq) };
+      const options = { timeoutMs: APPLIED_WAIT_MS };
+      if (!(await deps.waitForApplied(args.subscriberId, wanted, options))) {
+        throw ApplicationFailure.retryable(
+          `the shard of ${args.subscriberId} has not applied version ${args.runtimeVersion} yet`,
+          'not_applied',
+        );
+      }
+      const at = new Date(args.atMs);
+      const moved = await readSegmentStart(deps.db, args.subscriptionId, at);
+      return {
+        view: await readSubscriptionView(deps.db, args.subscriptionId),
+        effectiveAtMs: (moved ?? at).getTime(),
+      };
+    },
+    startPeriodClose: async (args: {
+      readonly subscriptionId: string;
+      readonly subscriberName: string;
+      readonly periodId: string;
+      readonly periodSeq: number;
+    }): Promise<void> => {
+      await deps.startWorkflow({
+        kind: 'periodClose',
+        subscriptionId: args.subscriptionId,
+        periodId: args.periodId,
+        periodSeq: args.periodSeq,
+        summary: { subscriberName: args.subscriberName, periodSeq: args.periodSeq },
+      });
+    },
+  };
+}
+
+/** Whatever is decided, is decided on periods that are up to date. */
+async function roll(tx: Tx, subscription: Subscription, now: Date): Promise<Subscription> {
+  if (subscription.state === 'pending') return subscription;
+  const { changed } = await rollPeriods(tx, subscription, now);
+  const { cancelAt, state } = subscription;
+  const isOver = state !== 'canceled' && cancelAt !== null && cancelAt <= now;
+  if (changed || isOver) await bumpRuntime(tx, subscription.subscriberId);
+  return isOver
+    ? changeSubscription(tx, subscription, { kind: 'ended', at: cancelAt })
+    : subscription;
+}
+
+async function activate(tx: Tx, subscription: Subscription, now: Date): Promise<Done | Refused> {
+  if (subscription.state === 'canceled') return isCanceled(subscription);
+  if (subscription.state !== 'pending') {
+    return { effectiveAtMs: (subscription.startedAt ?? now).getTime() };
+  }
+  const started = await changeSubscription(tx, subscription, { kind: 'started', at: now });
+  const period = await openPeriods(tx, started, now);
+  await bumpRuntime(tx, subscription.subscriberId);
+  return { effectiveAtMs: period.startAt.getTime() };
+}
+
+function isCanceled(subscription: Subscription): Refused {
+  return {
+    kind: 'refused',
+    code: 'subscription_canceled',
+    message: `subscription ${subscription.id} is canceled`,
+  };
+}
+
+async function cancel(
+  tx: Tx,
+  subscription: Subscription,
+  { now, when }: { readonly now: Date; readonly when: 'now' | 'period_end' },
+): Promise<Done | Refused> {
+  const { endedAt, cancelAt, state } = subscription;
+  if (state === 'canceled') return { effectiveAtMs: (endedAt ?? now).getTime() };
+  const current = await currentPeriod(tx, subscription);
+  const hasBegun = current !== null && current.startAt <= now;
+  if (!hasBegun) {
+    await endPeriods(tx, subscription, current?.startAt ?? now);
+    await changeSubscription(tx, subscription, { kind: 'ended', at: now });
+    await bumpRuntime(tx, subscription.subscriberId);
+    return { effectiveAtMs: now.getTime() };
+  }
+  const cut = new Date(now.getTime() + boundaryLeadMs);
+  const at = when === 'now' && cut < current.endAt ? cut : current.endAt;
+  if (cancelAt !== null && cancelAt <= at) return { effectiveAtMs: cancelAt.getTime() };
+  await endPeriods(tx, subscription, at);
+  await changeSubscription(tx, subscription, { kind: 'cancel_planned', at });
+  await bumpRuntime(tx, subscription.subscriberId);
+  return { effectiveAtMs: at.getTime() };
+}
+
+async function currentPeriod(tx: Tx, subscription: Subscription): Promise<Period | null> {
+  const { current } = await readSubscriptionView(tx, subscription.id);
+  return current === null ? null : findPeriod(tx, subscription.id, current.periodId);
+}
+
+/** Ends the period in two seconds and hands it to its close; the rest of its interval becomes the next period. */
+async function closeNow(
+  tx: Tx,
+  subscription: Subscription,
+  { now, periodId }: { readonly now: Date; readonly periodId: string },
+): Promise<Done | Refused> {
+  const period = await findPeriod(tx, subscription.id, periodId);
+  if (period === null || period.state === 'void') {
+    const message = `subscription ${subscription.id} has no period ${periodId}`;
+    return { kind: 'refused', code: 'period_not_found', message };
+  }
+  if (period.state === 'closing' || period.state === 'closed') {
+    return { effectiveAtMs: period.endAt.getTime(), periodSeq: period.seq };
+  }
+  const cut = new Date(now.getTime() + boundaryLeadMs);
+  if (period.state === 'scheduled' || period.startAt >= cut) {
+    const message = `period ${periodId} begins at ${period.startAt.toISOString()}`;
+    return { kind: 'refused', code: 'period_not_open', message };
+  }
+  // It ends by itself before it could be cut.
+  if (period.endAt <= cut) return { effectiveAtMs: period.endAt.getTime(), periodSeq: period.seq };
+  await cutPeriod(tx, period, cut);
+  await beginClosing(tx, period);
+  await bumpRuntime(tx, subscription.subscriberId);
+  return { effectiveAtMs: cut.getTime(), periodSeq: period.seq };
+}
+
+async function setOverage(
+  tx: Tx,
+  subscription: Subscription,
+  { now, enabled }: { readonly now: Date; readonly enabled: boolean },
+): Promise<Done | Refused> {
+  if (subscription.state === 'canceled') return isCanceled(subscription);
+  const terms = subscription.definition.credits;
+  if (enabled && (terms === null || overagePrice(terms) === null)) {
+    const message = `the plan of ${subscription.id} has no price for usage past its credits`;
+    return { kind: 'refused', code: 'overage_not_in_plan', message };
+  }
+  if (subscription.overageEnabled === enabled) return { effectiveAtMs: now.getTime() };
+  const changed = await changeSubscription(tx, subscription, { kind: 'overage_set', enabled });
+  return writeSegments(tx, changed, now);
+}
+
+async function writeSegments(tx: Tx, subscription: Subscription, now: Date): Promise<Done> {
+  const at = new Date(now.getTime() + boundaryLeadMs);
+  await changeSegments(tx, subscription, {
+    at,
+    overage: subscription.overageEnabled,
+    status: subscription.state === 'past_due' ? 'past_due' : 'active',
+  });
+  await bumpRuntime(tx, subscription.subscriberId);
+  return { effectiveAtMs: at.getTime() };
+}
+
+async function refreshStanding(
+  tx: Tx,
+  subscription: Subscription,
+  now: Date,
+): Promise<Done | Refused> {
+  const { state } = subscription;
+  if (state === 'canceled' || state === 'pending') return { effectiveAtMs: now.getTime() };
+  const wanted = (await hasFailedInvoice(tx, subscription.id)) ? 'past_due' : 'active';
+  if (wanted === state) return { effectiveAtMs: now.getTime() };
+  const changed = await changeSubscription(tx, subscription, {
+    kind: 'standing_set',
+    state: wanted,
+  });
+  return writeSegments(tx, changed, now);
+}

@@ -1,0 +1,6 @@
+/** What the worker bundles: every workflow by its type's name. */
+export { collection } from './collection.ts';
+export { payment } from './payment.ts';
+export { periodClose } from './period-close.ts';
+export { subscription } from './subscription.ts';
+export { topUp } from './top-up.ts';

@@ -1,0 +1,42 @@
+import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
+import { executeChild, ParentClosePolicy, sleep } from '@temporalio/workflow';
+
+import { db } from './activities.ts';
+import { type PaymentResult, summaries, workflowIds } from './contracts.ts';
+import type { Desk } from './desk.ts';
+import { payment } from './payment.ts';
+
+/** How often a payment that somebody else drives is looked at. */
+const LOOK_MS = 30_000;
+
+/** Runs a payment to its end, as a child that outlives nothing: its caller awaits it. */
+export async function pay(
+  desk: Desk,
+  of: { readonly paymentId: string; readonly what: string },
+): Promise<PaymentResult> {
+  const { paymentId } = of;
+  return desk.attend('Pay', async () => {
+    try {
+      return await executeChild(payment, {
+        workflowId: workflowIds.payment(paymentId),
+        args: [{ v: 1, paymentId }],
+        workflowIdReusePolicy: 'REJECT_DUPLICATE',
+        parentClosePolicy: ParentClosePolicy.ABANDON,
+        staticSummary: summaries.payment({ what: of.what }),
+      });
+    } catch (error) {
+      // An earlier run of this workflow, before a reset, has started it: its row says what became of it.
+      if (error instanceof WorkflowExecutionAlreadyStartedError) return untilRecorded(paymentId);
+      throw error;
+    }
+  });
+}
+
+async function untilRecorded(paymentId: string): Promise<PaymentResult> {
+  for (;;) {
+    const { state, declineCode } = await db('Look at the payment').loadPayment({ paymentId });
+    if (state === 'succeeded' || state === 'canceled') return { state };
+    if (state === 'declined') return { state, declineCode: declineCode ?? 'declined' };
+    await sleep(LOOK_MS, { summary: 'The payment is under way' });
+  }
+}

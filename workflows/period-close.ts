@@ -1,0 +1,139 @@
+import { getExternalWorkflowHandle, sleep } from '@temporalio/workflow';
+
+import type { CloseView, InvoiceStep } from '../activities/close.ts';
+import { db, waiting } from './activities.ts';
+import {
+  type PeriodCloseInput,
+  type PeriodCloseResult,
+  subscriptionSignals,
+  workflowIds,
+} from './contracts.ts';
+import { type Desk, instantText, openDesk } from './desk.ts';
+
+/** Requests that are under way when the period ends are waited for, in steps between these. */
+const HOLD_WAIT_MS_MIN = 200;
+const HOLD_WAIT_MS_MAX = 15_000;
+/** An earlier part of the interval that is stuck is looked for at growing intervals, up to this. */
+const EARLIER_WAIT_MS_MAX = 3_600_000;
+
+/**
+ * The end of a period, told in order: wait for its last instant, ask the shard to seal it, wait until the drain has
+ * brought all its usage to Postgres, issue the invoice, collect it. It never fails; each step can be repeated.
+ */
+export async function periodClose(input: PeriodCloseInput): Promise<PeriodCloseResult> {
+  const { periodId, subscriptionId } = input;
+  const desk = openDesk();
+  const view = await untilTheCut(desk, periodId);
+  if (view.state === 'closing') {
+    await seal(desk, periodId);
+    await step(desk, 'Drain', 'draining', () =>
+      waiting('Wait until all usage is in Postgres').awaitDrained({ periodId }),
+    );
+  }
+  const { invoiceId, number, isDue } = await invoice(desk, periodId);
+  desk.tag({ InvoiceId: invoiceId });
+  if (isDue) {
+    await step(desk, 'Collect', 'collecting', () =>
+      db(`Start the collection of ${number}`).startCollection({ invoiceId, number }),
+    );
+  }
+  desk.tag({ CloseStep: 'done' });
+  desk.note(
+    'Collect',
+    'done',
+    isDue ? `${number} is being collected` : `${number}: nothing is due`,
+  );
+  await tellSubscription(subscriptionId, subscriptionSignals.periodClosed);
+  return { periodId, invoiceId };
+}
+
+/** The instant may be moved while it is waited for: the projector takes a later one when the shard has passed it. */
+async function untilTheCut(desk: Desk, periodId: string): Promise<CloseView> {
+  for (;;) {
+    const view = await desk.attend('Load', () => db('Load the period').loadClose({ periodId }));
+    show(desk, view);
+    const leftMs = view.endAtMs - Date.now();
+    if (leftMs <= 0) return view;
+    await sleep(leftMs, { summary: `Period ${view.periodSeq} ends` });
+  }
+}
+
+function show(desk: Desk, view: CloseView): void {
+  desk.tag({
+    SubscriberId: view.subscriberId,
+    SubscriptionId: view.subscriptionId,
+    PlanId: view.planId,
+    PeriodSeq: view.periodSeq,
+    CloseStep: 'waiting',
+  });
+  desk.head(
+    `Period ${view.periodSeq} of **${view.subscriberName}** · ${view.planName}, ` +
+      `${instantText(view.startAtMs)} – ${instantText(view.endAtMs)}`,
+  );
+  for (const name of ['Seal', 'Drain', 'Invoice', 'Collect']) desk.note(name, 'waits');
+}
+
+async function step<T>(desk: Desk, name: string, tag: string, work: () => Promise<T>): Promise<T> {
+  desk.tag({ CloseStep: tag });
+  desk.note(name, 'runs');
+  const result = await desk.attend(name, work);
+  desk.note(name, 'done');
+  return result;
+}
+
+async function seal(desk: Desk, periodId: string): Promise<void> {
+  for (;;) {
+    const answer = await step(desk, 'Seal', 'sealing', () =>
+      waiting('Ask the shard to count nothing more').sealPeriod({ periodId }),
+    );
+    switch (answer.kind) {
+      case 'sealed':
+        desk.note('Seal', 'done', answer.shard);
+        return;
+      case 'open_holds': {
+        const what = `${answer.count} request(s) under way`;
+        desk.note('Seal', 'runs', what);
+        await sleep(between(answer.lastExpiryMs - Date.now()), { summary: what });
+        break;
+      }
+      case 'not_over':
+        desk.note('Seal', 'runs', 'the shard has not come to the boundary yet');
+        await sleep(HOLD_WAIT_MS_MIN, { summary: 'The shard comes to the boundary' });
+        break;
+      default:
+        answer satisfies never;
+    }
+  }
+}
+
+/** Requests usually end long before their hold expires, so it is looked again soon. */
+function between(leftMs: number): number {
+  return Math.min(HOLD_WAIT_MS_MAX, Math.max(HOLD_WAIT_MS_MIN, Math.floor(leftMs / 8)));
+}
+
+async function invoice(
+  desk: Desk,
+  periodId: string,
+): Promise<Extract<InvoiceStep, { kind: 'invoiced' }>> {
+  for (let waitMs = 1000; ; waitMs = Math.min(waitMs * 2, EARLIER_WAIT_MS_MAX)) {
+    const answer = await step(desk, 'Invoice', 'invoicing', () =>
+      db('Rate and issue the invoice').invoicePeriod({ periodId, nowMs: Date.now() }),
+    );
+    if (answer.kind === 'invoiced') {
+      desk.note('Invoice', 'done', answer.number);
+      return answer;
+    }
+    const what = `period ${answer.periodSeq} of the same interval is invoiced first`;
+    desk.note('Invoice', 'waits', what);
+    await sleep(waitMs, { summary: what });
+  }
+}
+
+/** The subscription may have ended: then nobody needs to know. */
+export async function tellSubscription(subscriptionId: string, signal: string): Promise<void> {
+  try {
+    await getExternalWorkflowHandle(workflowIds.subscription(subscriptionId)).signal(signal);
+  } catch (error) {
+    if (!(error instanceof Error) || error.name !== 'ApplicationFailure') throw error;
+  }
+}

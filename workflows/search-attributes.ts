@@ -1,0 +1,79 @@
+import { defineSearchAttributeKey, SearchAttributeType } from '@temporalio/common';
+import type { SearchAttributeUpdatePair } from '@temporalio/common';
+import { upsertSearchAttributes } from '@temporalio/workflow';
+
+/** Our search attributes as the SDK wants them; their names and types are those of `contracts.ts`. */
+const keys = {
+  SubscriberId: defineSearchAttributeKey('SubscriberId', SearchAttributeType.KEYWORD),
+  SubscriptionId: defineSearchAttributeKey('SubscriptionId', SearchAttributeType.KEYWORD),
+  InvoiceId: defineSearchAttributeKey('InvoiceId', SearchAttributeType.KEYWORD),
+  PlanId: defineSearchAttributeKey('PlanId', SearchAttributeType.KEYWORD),
+  BillingState: defineSearchAttributeKey('BillingState', SearchAttributeType.KEYWORD),
+  CloseStep: defineSearchAttributeKey('CloseStep', SearchAttributeType.KEYWORD),
+  AttentionReason: defineSearchAttributeKey('AttentionReason', SearchAttributeType.KEYWORD),
+  PeriodSeq: defineSearchAttributeKey('PeriodSeq', SearchAttributeType.INT),
+  AttemptNo: defineSearchAttributeKey('AttemptNo', SearchAttributeType.INT),
+  NextActionAt: defineSearchAttributeKey('NextActionAt', SearchAttributeType.DATETIME),
+  NeedsAttention: defineSearchAttributeKey('NeedsAttention', SearchAttributeType.BOOL),
+} as const;
+
+export type Attributes = {
+  readonly SubscriberId?: string;
+  readonly SubscriptionId?: string;
+  readonly InvoiceId?: string;
+  readonly PlanId?: string;
+  readonly BillingState?: string;
+  readonly CloseStep?: string;
+  /** Null takes it away. */
+  readonly AttentionReason?: string | null;
+  readonly PeriodSeq?: number;
+  readonly AttemptNo?: number;
+  /** Epoch ms; null takes it away. */
+  readonly NextActionAt?: number | null;
+  readonly NeedsAttention?: boolean;
+};
+
+/** Keeps what was written last, so that only changes are sent: each upsert is an event and costs an action. */
+export function attributeWriter(): (attributes: Attributes) => void {
+  const written = new Map<string, string>();
+  return (attributes) => {
+    const changed = Object.entries(attributes).filter(
+      ([name, value]) => written.get(name) !== JSON.stringify(value),
+    );
+    for (const [name, value] of changed) written.set(name, JSON.stringify(value));
+    const pairs = pairsOf(Object.fromEntries(changed));
+    if (pairs.length > 0) upsertSearchAttributes(pairs);
+  };
+}
+
+function pairsOf(attributes: Attributes): SearchAttributeUpdatePair[] {
+  const { NextActionAt, ...plain } = attributes;
+  const pairs: SearchAttributeUpdatePair[] = [];
+  if (plain.SubscriberId !== undefined) {
+    pairs.push({ key: keys.SubscriberId, value: plain.SubscriberId });
+  }
+  if (plain.SubscriptionId !== undefined) {
+    pairs.push({ key: keys.SubscriptionId, value: plain.SubscriptionId });
+  }
+  if (plain.InvoiceId !== undefined) pairs.push({ key: keys.InvoiceId, value: plain.InvoiceId });
+  if (plain.PlanId !== undefined) pairs.push({ key: keys.PlanId, value: plain.PlanId });
+  if (plain.BillingState !== undefined) {
+    pairs.push({ key: keys.BillingState, value: plain.BillingState });
+  }
+  if (plain.CloseStep !== undefined) pairs.push({ key: keys.CloseStep, value: plain.CloseStep });
+  if (plain.AttentionReason !== undefined) {
+    pairs.push({ key: keys.AttentionReason, value: plain.AttentionReason });
+  }
+  if (plain.PeriodSeq !== undefined) pairs.push({ key: keys.PeriodSeq, value: plain.PeriodSeq });
+  if (plain.AttemptNo !== undefined) pairs.push({ key: keys.AttemptNo, value: plain.AttemptNo });
+  if (plain.NeedsAttention !== undefined) {
+    pairs.push({ key: keys.NeedsAttention, value: plain.NeedsAttention });
+  }
+  if (NextActionAt !== undefined) {
+    pairs.push({
+      key: keys.NextActionAt,
+      value: NextActionAt === null ? null : new Date(NextActionAt),
+    });
+  }
+  return pairs;
+}

@@ -1,0 +1,352 @@
+import {
+  ActivityFailure,
+  allHandlersFinished,
+  ApplicationFailure,
+  condition,
+  continueAsNew,
+  defineSignal,
+  defineUpdate,
+  setHandler,
+  sleep,
+  workflowInfo,
+} from '@temporalio/workflow';
+
+import type { CommandResult, SubscriptionView } from '../activities/subscription.ts';
+import { db, waiting } from './activities.ts';
+import {
+  type AnswerBook,
+  type Answered,
+  answerBook,
+  commandQueue,
+  type Waiting,
+} from './command-queue.ts';
+import {
+  type ActivateReply,
+  type CancelArgs,
+  type CancelReply,
+  type ClosePeriodArgs,
+  type ClosePeriodReply,
+  type SetOverageArgs,
+  type SetOverageReply,
+  type SubscriptionInput,
+  subscriptionSignals,
+  subscriptionUpdates,
+  workflowIds,
+} from './contracts.ts';
+import { type Desk, instantText, openDesk, reasonOf } from './desk.ts';
+
+/** A subscription that begins this soon is awaited, so that `activate` answers when requests are served. */
+const START_AWAITED_MS = 5000;
+
+/** Updates that were answered in earlier runs, by kind. */
+type AnsweredUpdates = {
+  readonly activate: readonly Answered<ActivateReply>[];
+  readonly cancel: readonly Answered<CancelReply>[];
+  readonly closePeriod: readonly Answered<ClosePeriodReply>[];
+  readonly setOverage: readonly Answered<SetOverageReply>[];
+};
+type Carried = { readonly answered?: AnsweredUpdates };
+
+type Books = {
+  readonly activate: AnswerBook<ActivateReply>;
+  readonly cancel: AnswerBook<CancelReply>;
+  readonly closePeriod: AnswerBook<ClosePeriodReply>;
+  readonly setOverage: AnswerBook<SetOverageReply>;
+};
+
+function openBooks(answered: AnsweredUpdates | undefined): Books {
+  return {
+    activate: answerBook(answered?.activate ?? []),
+    cancel: answerBook(answered?.cancel ?? []),
+    closePeriod: answerBook(answered?.closePeriod ?? []),
+    setOverage: answerBook(answered?.setOverage ?? []),
+  };
+}
+
+function answeredUpdates(books: Books): AnsweredUpdates {
+  return {
+    activate: books.activate.all(),
+    cancel: books.cancel.all(),
+    closePeriod: books.closePeriod.all(),
+    setOverage: books.setOverage.all(),
+  };
+}
+
+type Command =
+  | { readonly kind: 'activate' }
+  | { readonly kind: 'cancel'; readonly when: 'now' | 'period_end' }
+  | { readonly kind: 'closePeriod'; readonly periodId: string }
+  | { readonly kind: 'setOverage'; readonly enabled: boolean };
+
+type Done = Extract<CommandResult, { kind: 'done' }>;
+
+/** What one run of the workflow holds; everything that lasts is in Postgres. */
+type Run = {
+  view: SubscriptionView;
+  /** Something in Postgres may have changed. */
+  isNudged: boolean;
+  /** Periods whose close this run has started. */
+  readonly started: Set<number>;
+  readonly desk: Desk;
+};
+
+/**
+ * One subscription, from its start to its end. It is the only one that changes the subscription's periods: commands
+ * arrive as updates and wait in line, boundaries by timer. Each rollover continues as new, so the history stays short.
+ */
+export async function subscription(
+  input: SubscriptionInput & Carried,
+): Promise<{ readonly state: string }> {
+  const { subscriptionId } = input;
+  const desk = openDesk();
+  const queue = commandQueue<Command, Done>();
+  const books = openBooks(input.answered);
+  const run: { current: Run | null } = { current: null };
+  handleUpdates({ queue, books, run, subscriptionId });
+  for (const signal of Object.values(subscriptionSignals)) {
+    setHandler(defineSignal(signal), () => {
+      if (run.current !== null) run.current.isNudged = true;
+    });
+  }
+
+  const view = await desk.attend('Load', () =>
+    db('Load the subscription').loadSubscription({ subscriptionId }),
+  );
+  const state: Run = { view, isNudged: false, started: new Set(), desk };
+  run.current = state;
+  if (input.activate === true && view.state === 'pending') {
+    await execute(state, { kind: 'activate' });
+  }
+  let isRenewal = false;
+  for (;;) {
+    show(state);
+    if (state.view.state === 'canceled' && queue.isEmpty()) break;
+    await untilSomethingIsDue(
+      state,
+      () => !queue.isEmpty() || (isRenewal && allHandlersFinished()),
+    );
+    for (let next = queue.take(); next !== undefined; next = queue.take()) {
+      await answerCommand(state, next);
+    }
+    if (state.isNudged) await refresh(state);
+    if (isDue(state.view)) {
+      await roll(state);
+      isRenewal = true;
+    }
+    isRenewal ||= workflowInfo().continueAsNewSuggested;
+    if (isRenewal && queue.isEmpty() && allHandlersFinished() && state.view.state !== 'canceled') {
+      await continueAsNew<typeof subscription>({
+        v: 1,
+        subscriptionId,
+        answered: answeredUpdates(books),
+      });
+    }
+  }
+  await condition(() => queue.isEmpty() && allHandlersFinished());
+  return { state: state.view.state };
+}
+
+function handleUpdates(of: {
+  readonly queue: ReturnType<typeof commandQueue<Command, Done>>;
+  readonly books: Books;
+  readonly run: { readonly current: Run | null };
+  readonly subscriptionId: string;
+}): void {
+  const { queue, books, run, subscriptionId } = of;
+  setHandler(defineUpdate<ActivateReply>(subscriptionUpdates.activate), () =>
+    books.activate.answer(async () => {
+      const done = await queue.submit({ kind: 'activate' });
+      const { effectiveAtMs, view } = await applied(done);
+      const leftMs = effectiveAtMs - Date.now();
+      if (leftMs > 0 && leftMs <= START_AWAITED_MS) {
+        await sleep(leftMs, { summary: 'The first period begins' });
+      }
+      return { state: view.state, periodId: view.current?.periodId ?? '' };
+    }),
+  );
+  setHandler(
+    defineUpdate<CancelReply, [CancelArgs]>(subscriptionUpdates.cancel),
+    (args) =>
+      books.cancel.answer(async () => {
+        const done = await queue.submit({ kind: 'cancel', when: args.when });
+        const isOver = (): boolean => run.current?.view.state === 'canceled';
+        if (args.when === 'now') await condition(isOver);
+        return {
+          state: isOver() ? 'canceled' : done.view.state,
+          effectiveAt: new Date(done.effectiveAtMs).toISOString(),
+        };
+      }),
+    { validator: requireCancelArgs },
+  );
+  setHandler(
+    defineUpdate<ClosePeriodReply, [ClosePeriodArgs]>(subscriptionUpdates.closePeriod),
+    ({ periodId }) =>
+      books.closePeriod.answer(async () => {
+        const { periodSeq } = await queue.submit({ kind: 'closePeriod', periodId });
+        if (periodSeq === null) throw refusal('period_not_found', `no period ${periodId}`);
+        return { closeWorkflowId: workflowIds.periodClose(subscriptionId, periodSeq), periodSeq };
+      }),
+  );
+  setHandler(
+    defineUpdate<SetOverageReply, [SetOverageArgs]>(subscriptionUpdates.setOverage),
+    ({ enabled }) =>
+      books.setOverage.answer(async () => {
+        const done = await queue.submit({ kind: 'setOverage', enabled });
+        const { effectiveAtMs } = await applied(done);
+        return { effectiveAt: new Date(effectiveAtMs).toISOString() };
+      }),
+  );
+}
+
+function requireCancelArgs({ when }: CancelArgs): void {
+  if (when !== 'now' && when !== 'period_end') {
+    throw refusal('invalid_argument', 'when is now or period_end');
+  }
+}
+
+function refusal(code: string, message: string): ApplicationFailure {
+  return ApplicationFailure.nonRetryable(message, code);
+}
+
+/** Until the subscriber's shard enforces what the command changed. */
+async function applied(
+  done: Done,
+): Promise<{ readonly view: SubscriptionView; readonly effectiveAtMs: number }> {
+  const { subscriptionId, subscriberId, runtimeVersion, coreSeq } = done.view;
+  return waiting('Wait until the gateway enforces it', '10m').awaitApplied({
+    subscriptionId,
+    subscriberId,
+    runtimeVersion,
+    coreSeq,
+    atMs: done.effectiveAtMs,
+  });
+}
+
+async function untilSomethingIsDue(run: Run, isAsked: () => boolean): Promise<void> {
+  const wake = (): boolean => isAsked() || run.isNudged;
+  const next = nextAction(run.view);
+  if (next === null) {
+    await condition(wake);
+    return;
+  }
+  const leftMs = next.atMs - Date.now();
+  if (leftMs > 0) await condition(wake, leftMs, { summary: next.what });
+}
+
+type NextAction = { readonly atMs: number; readonly what: string };
+
+function nextAction(view: SubscriptionView): NextAction | null {
+  if (view.state === 'pending' || view.state === 'canceled') return null;
+  const { cancelAtMs, current } = view;
+  if (cancelAtMs !== null && (current === null || cancelAtMs <= current.endAtMs)) {
+    return { atMs: cancelAtMs, what: `Ends at ${instantText(cancelAtMs)}` };
+  }
+  if (current === null) return null;
+  return {
+    atMs: current.endAtMs,
+    what: `Period ${current.periodSeq} ends at ${instantText(current.endAtMs)}`,
+  };
+}
+
+function isDue(view: SubscriptionView): boolean {
+  const next = nextAction(view);
+  return next !== null && next.atMs <= Date.now();
+}
+
+/** Runs one command and tells its caller. A refusal or a fault is the caller's; the subscription goes on. */
+async function answerCommand(run: Run, { command, resolve, reject }: Waiting<Command, Done>) {
+  try {
+    resolve(await execute(run, command));
+  } catch (error) {
+    if (error instanceof ApplicationFailure) reject(error);
+    else if (error instanceof ActivityFailure) reject(refusal('command_failed', reasonOf(error)));
+    else throw error;
+  }
+}
+
+async function execute(run: Run, command: Command): Promise<Done> {
+  const result = await perform(run.view.subscriptionId, command);
+  if (result.kind === 'refused') throw refusal(result.code, result.message);
+  await adopt(run, result.view);
+  return result;
+}
+
+async function perform(subscriptionId: string, command: Command): Promise<CommandResult> {
+  const args = { subscriptionId, nowMs: Date.now() };
+  switch (command.kind) {
+    case 'activate':
+      return db('Open the first periods').activateSubscription(args);
+    case 'cancel':
+      return db(`Cancel (${command.when})`).cancelSubscription({ ...args, when: command.when });
+    case 'closePeriod':
+      return db('Cut the period').closePeriodNow({ ...args, periodId: command.periodId });
+    case 'setOverage':
+      return db(`Overage ${command.enabled ? 'on' : 'off'}`).setOverage({
+        ...args,
+        enabled: command.enabled,
+      });
+    default:
+      return command satisfies never;
+  }
+}
+
+/** Periods that are over get their close, which goes on by itself. */
+async function adopt(run: Run, view: SubscriptionView): Promise<void> {
+  run.view = view;
+  for (const period of view.closing) {
+    if (run.started.has(period.periodSeq)) continue;
+    await run.desk.attend(`Close of period ${period.periodSeq}`, () =>
+      db(`Start the close of period ${period.periodSeq}`).startPeriodClose({
+        subscriptionId: view.subscriptionId,
+        subscriberName: view.subscriberName,
+        ...period,
+      }),
+    );
+    run.started.add(period.periodSeq);
+  }
+}
+
+/** A boundary has passed, or several: the worker may have been away. */
+async function roll(run: Run): Promise<void> {
+  const { subscriptionId } = run.view;
+  const view = await run.desk.attend('Rollover', () =>
+    db('Write the next interval ahead').rollSubscription({ subscriptionId, nowMs: Date.now() }),
+  );
+  await adopt(run, view);
+}
+
+/** A close or a collection has ended: is the subscription in good standing? */
+async function refresh(run: Run): Promise<void> {
+  run.isNudged = false;
+  const { subscriptionId } = run.view;
+  const result = await run.desk.attend('Standing', () =>
+    db('Look at unpaid invoices').refreshStanding({ subscriptionId, nowMs: Date.now() }),
+  );
+  if (result.kind === 'done') await adopt(run, result.view);
+}
+
+function show(run: Run): void {
+  const { view, desk } = run;
+  const next = nextAction(view);
+  desk.tag({
+    SubscriberId: view.subscriberId,
+    SubscriptionId: view.subscriptionId,
+    PlanId: view.planId,
+    BillingState: view.state,
+    NextActionAt: next?.atMs ?? null,
+    ...(view.current === null ? {} : { PeriodSeq: view.current.periodSeq }),
+  });
+  desk.head(`**${view.subscriberName}** · ${view.planName} · ${view.state}`);
+  if (view.current !== null) {
+    const { periodSeq, startAtMs, endAtMs } = view.current;
+    desk.note(
+      'Period',
+      'runs',
+      `${periodSeq}, ${instantText(startAtMs)} – ${instantText(endAtMs)}`,
+    );
+  }
+  if (view.closing.length > 0) {
+    desk.note('Closing', 'runs', view.closing.map(({ periodSeq }) => periodSeq).join(', '));
+  }
+  desk.note('Next', 'waits', next?.what ?? 'nothing by itself');
+}
