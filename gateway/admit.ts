@@ -1,0 +1,83 @@
+import { decisionMs, holdTtlMs } from './limits.ts';
+import type { Arrival, Caller, Hold, Target } from './exchange.ts';
+import type { FailedGuesses } from './failed-guesses.ts';
+import type { Refusal } from './refusal.ts';
+import type { AuthorizeResult, ShardRefusal, Shards } from '../shards/port.ts';
+import { ShardUnavailable } from '../shards/port.ts';
+
+export type Admission =
+  | { readonly kind: 'ok'; readonly hold: Hold }
+  | Refusal
+  /** Nobody could decide: 503, never forwarded. `isOutcomeKnown` false: the hold may exist and must be released. */
+  | {
+      readonly kind: 'undecided';
+      readonly shard: string;
+      readonly isOutcomeKnown: boolean;
+      readonly cause: unknown;
+    };
+
+/** Asks the subscriber's shard, in one script, whether the request may pass, and holds what it may cost. */
+export async function admit(
+  arrival: Arrival,
+  caller: Caller,
+  target: Target,
+  deps: {
+    readonly fleet: { readonly shards: Pick<Shards, 'authorize'> };
+    readonly guesses: FailedGuesses;
+  },
+): Promise<Admission> {
+  try {
+    const result = await inTime(
+      deps.fleet.shards.authorize({
+        subscriberId: caller.subscriberId,
+        opId: arrival.opId,
+        digest16: caller.digest16,
+        productId: target.product.id,
+        feature: target.feature,
+        ttlMs: holdTtlMs,
+        estimates: target.estimates,
+      }),
+    );
+    if (result.kind === 'refused') {
+      if (result.refusal.code === 'invalid_credential') {
+        deps.guesses.failed(arrival.address, caller.digest16);
+      }
+      return refusalOf(result.refusal);
+    }
+    deps.guesses.accepted(caller.digest16);
+    const { kind: _ok, version: _version, ...held } = result;
+    return {
+      kind: 'ok',
+      hold: {
+        ...held,
+        subscriberId: caller.subscriberId,
+        productId: target.product.id,
+        opId: arrival.opId,
+        estimates: target.estimates,
+      },
+    };
+  } catch (error) {
+    if (error instanceof ShardUnavailable) {
+      const { shard, outcome } = error;
+      return { kind: 'undecided', shard, isOutcomeKnown: outcome === 'not_sent', cause: error };
+    }
+    // Not a word of the port: a fault of ours or an answer that cannot be read. It is not forwarded either.
+    return { kind: 'undecided', shard: 'unknown', isOutcomeKnown: false, cause: error };
+  }
+}
+
+/** The shard client has its own timeouts; this one also covers its waits for a connection and a newer map. */
+function inTime(deciding: Promise<AuthorizeResult>): Promise<AuthorizeResult> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      reject(new ShardUnavailable('?', 'unknown', 'no decision in time'));
+    }, decisionMs);
+    deciding.then(resolve, reject).finally(() => {
+      clearTimeout(timer);
+    });
+  });
+}
+
+function refusalOf(refusal: ShardRefusal): Refusal {
+  return { kind: 'refused', ...refusal };
+}
