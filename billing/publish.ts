@@ -443,7 +443,7 @@ function creditFaults(draft: PlanDraft): Fault[] {
     faults.push(
       fault('credit_definition_missing', 'credit_definition', {
         message: 'the product sells credits and does not say what one credit is',
-        mend: 'Set credit_definition of the product, such as "One credit is one call."',
+        mend: 'Set credit_definition of the product, for instance to "One credit is one call".',
       }),
     );
   }
@@ -595,11 +595,11 @@ function reachFaults(draft: PlanDraft, charges: readonly Charge[]): Fault[] {
 }
 
 function purposeFaults(draft: PlanDraft): Fault[] {
-  const isFee = (charge: DraftCharge): boolean =>
-    charge.price !== null && 'amount_minor' in charge.price && charge.price.amount_minor !== '0';
+  // A fee whose price is missing or malformed has its own fault: it is meant to bill.
+  const isFree = (charge: DraftCharge): boolean =>
+    charge.price !== null && 'amount_minor' in charge.price && charge.price.amount_minor === '0';
   const bills =
-    (draft.base_price_minor ?? 0n) > 0n ||
-    draft.charges.some((charge) => charge.type === 'USAGE' || isFee(charge));
+    (draft.base_price_minor ?? 0n) > 0n || draft.charges.some((charge) => !isFree(charge));
   const rations =
     draft.rate_limits.length > 0 ||
     draft.credit_terms !== null ||

@@ -1,0 +1,597 @@
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import type { Price } from '../../billing/plan.ts';
+import { isProblemCode } from '../../billing/problem.ts';
+import {
+  type DraftCharge,
+  type DraftFeature,
+  type DraftMeter,
+  type PlanDraft,
+  publishPlan,
+} from '../../billing/publish.ts';
+import { checkedTiers, tiersOfRanges, type TierRange } from '../../billing/tiers.ts';
+
+const calls: DraftMeter = {
+  id: 'mtr_1',
+  lookup_id: 'api_calls',
+  name: 'API Calls',
+  unit_one: 'call',
+  unit_other: 'calls',
+  scale: 0,
+  aggregation: 'SUM',
+  usage_pricing_rules: null,
+};
+const perCall: Price = { model: 'per_unit', unit_price: '0.001' };
+
+function charge(more: Partial<DraftCharge> = {}): DraftCharge {
+  return {
+    id: 'chg_1',
+    type: 'USAGE',
+    display_name: 'API calls',
+    meter_id: 'mtr_1',
+    price: perCall,
+    included_units: 0n,
+    bill_in: 'arrears',
+    ...more,
+  };
+}
+
+function limit(more: Partial<DraftFeature> = {}): DraftFeature {
+  return {
+    feature_id: 'feat_1',
+    feature_key: 'requests',
+    feature_name: 'Requests a month',
+    meter_key: 'api_calls',
+    limit: 1_000n,
+    limit_type: 'HARD',
+    reset_interval: 'period',
+    ...more,
+  };
+}
+
+const credits = {
+  unit: 'credit',
+  included_micro: '1000000000',
+  overage: { enabled: true, credit_price: '0.03' },
+  credit_price: null,
+  burn: [{ meter_key: 'api_calls', micro_per_unit: '1000000' }],
+} as const;
+
+function draft(more: Partial<PlanDraft> = {}): PlanDraft {
+  return {
+    currency: 'USD',
+    interval_unit: 'month',
+    interval_count: 1,
+    billing_time: 'anniversary',
+    base_price_minor: null,
+    credit_terms: null,
+    rate_limits: [],
+    charges: [charge()],
+    features: [],
+    meters: [calls],
+    credit_definition: 'One credit is one call.',
+    ...more,
+  };
+}
+
+function codes(given: PlanDraft): string[] {
+  const result = publishPlan(given);
+  if (result.kind === 'ok') return [];
+  for (const one of result.faults) {
+    assert.ok(isProblemCode(one.code));
+    assert.ok(one.field !== '' && one.message !== '');
+    assert.match(one.mend, /\.$/);
+  }
+  return result.faults.map((one) => one.code);
+}
+
+function frozen(given: PlanDraft) {
+  const result = publishPlan(given);
+  assert.ok(result.kind === 'ok', JSON.stringify(result));
+  return result.definition;
+}
+
+describe('billing/publish › freezes', () => {
+  it('pay as you go', () => {
+    assert.deepEqual(
+      frozen(draft({ charges: [charge({ price: { model: 'per_unit', unit_price: '0.0010' } })] })),
+      {
+        currency: 'USD',
+        interval: { unit: 'month', count: 1 },
+        billing_time: 'anniversary',
+        charges: [
+          {
+            kind: 'usage',
+            id: 'chg_1',
+            display_name: 'API calls',
+            meter: {
+              id: 'mtr_1',
+              key: 'api_calls',
+              name: 'API Calls',
+              unit_one: 'call',
+              unit_other: 'calls',
+              scale: 0,
+              aggregation: 'SUM',
+            },
+            price: perCall,
+            included_units: '0',
+          },
+        ],
+        features: [],
+        rate_limits: [],
+        credits: null,
+      },
+    );
+  });
+
+  it('a base price and credits with any plan: the base price is the first charge', () => {
+    const definition = frozen(
+      draft({ base_price_minor: 4_900n, charges: [], credit_terms: credits }),
+    );
+    assert.deepEqual(definition.charges, [
+      { kind: 'recurring', id: 'base_price', display_name: 'Base price', amount_minor: '4900' },
+    ]);
+    assert.deepEqual(definition.credits, credits);
+    assert.deepEqual(frozen(draft({ base_price_minor: 0n })).charges.length, 1);
+  });
+
+  it('fees, features and rate limits', () => {
+    const definition = frozen(
+      draft({
+        charges: [
+          charge({ type: 'RECURRING', meter_id: null, price: { amount_minor: '2900' } }),
+          charge({ id: 'chg_2', type: 'ONE_TIME', meter_id: null, price: { amount_minor: '500' } }),
+        ],
+        features: [limit()],
+        rate_limits: [{ kind: 'rate', name: 'burst', limit: 5, window_ms: 1_000 }],
+      }),
+    );
+    assert.deepEqual(
+      definition.charges.map((one) => one.kind),
+      ['recurring', 'one_time'],
+    );
+    assert.deepEqual(definition.features, [
+      {
+        id: 'feat_1',
+        key: 'requests',
+        meter_key: 'api_calls',
+        limit: '1000',
+        limit_type: 'HARD',
+        reset_interval: 'period',
+      },
+    ]);
+  });
+
+  it('a soft limit beside a usage charge becomes its included units: the free tier', () => {
+    const included = (features: readonly DraftFeature[]): string => {
+      const [first] = frozen(draft({ features })).charges;
+      assert.ok(first?.kind === 'usage');
+      return first.included_units;
+    };
+    assert.equal(included([limit({ limit_type: 'SOFT' })]), '1000');
+    assert.equal(included([limit({ limit_type: 'SOFT', reset_interval: 'month' })]), '1000');
+    assert.equal(included([limit({ limit_type: 'SOFT', limit: null })]), '0');
+    const other = limit({
+      feature_id: 'feat_2',
+      feature_key: 'more',
+      feature_name: 'More',
+      limit: 2_000n,
+    });
+    assert.equal(
+      included([{ ...other, limit_type: 'SOFT' }, limit({ limit_type: 'SOFT' })]),
+      '2000',
+    );
+    assert.equal(included([limit()]), '0');
+  });
+
+  it('a charge without a price takes its meter’s rules', () => {
+    const rules = {
+      mode: 'GRADUATED',
+      tiers: [
+        { from: '0', to: '1000', unit_price: '0.002' },
+        { from: '1001', to: '10000', unit_price: '0.001' },
+        { from: '10001', to: null, unit_price: '0.0005' },
+      ],
+    } as const;
+    const meters = [{ ...calls, usage_pricing_rules: rules }];
+    const [first] = frozen(draft({ charges: [charge({ price: null })], meters })).charges;
+    assert.ok(first?.kind === 'usage');
+    assert.deepEqual(first.price, {
+      model: 'graduated',
+      tiers: [
+        { up_to: '1000', unit_price: '0.002', flat_fee: '0' },
+        { up_to: '10000', unit_price: '0.001', flat_fee: '0' },
+        { up_to: null, unit_price: '0.0005', flat_fee: '0' },
+      ],
+    });
+    const volume = [{ ...calls, usage_pricing_rules: { ...rules, mode: 'VOLUME' as const } }];
+    const [second] = frozen(draft({ charges: [charge({ price: null })], meters: volume })).charges;
+    assert.ok(second?.kind === 'usage');
+    assert.equal(second.price.model, 'volume');
+  });
+});
+
+describe('billing/publish › refuses, each by name and with its mend', () => {
+  const bare = { charges: [] };
+  const tiers = (...given: readonly [string | null, string][]): DraftCharge =>
+    charge({
+      price: {
+        model: 'graduated',
+        tiers: given.map(([up_to, unit_price]) => ({ up_to, unit_price, flat_fee: '0' })),
+      },
+    });
+  const meter = (more: Partial<DraftMeter>): Partial<PlanDraft> => ({
+    meters: [{ ...calls, ...more }],
+  });
+  const rows: readonly (readonly [string, Partial<PlanDraft>, readonly string[]])[] = [
+    ['nothing at all', bare, ['neither_rations_nor_bills']],
+    [
+      'features only',
+      { ...bare, features: [limit({ limit: null })] },
+      ['neither_rations_nor_bills'],
+    ],
+    [
+      'a soft limit only',
+      { ...bare, features: [limit({ limit_type: 'SOFT' })] },
+      ['neither_rations_nor_bills'],
+    ],
+    [
+      'a fee of zero only',
+      { charges: [charge({ type: 'RECURRING', meter_id: null, price: { amount_minor: '0' } })] },
+      ['neither_rations_nor_bills'],
+    ],
+    ['a base price of zero only', { ...bare, base_price_minor: 0n }, ['neither_rations_nor_bills']],
+    ['a hard limit only: it rations', { ...bare, features: [limit()] }, []],
+    [
+      'a rate limit only: it rations',
+      { ...bare, rate_limits: [{ kind: 'concurrency', name: 'c', limit: 1 }] },
+      [],
+    ],
+    [
+      'a hard limit at the included units',
+      { charges: [charge({ included_units: 1_000n })], features: [limit()] },
+      ['unreachable_charge'],
+    ],
+    [
+      'a hard limit above the included units',
+      { charges: [charge({ included_units: 999n })], features: [limit()] },
+      [],
+    ],
+    [
+      'a hard limit of zero each day',
+      { features: [limit({ limit: 0n, reset_interval: 'day' })] },
+      ['unreachable_charge'],
+    ],
+    [
+      'a daily hard limit below the monthly included units',
+      {
+        charges: [charge({ included_units: 5_000n })],
+        features: [limit({ reset_interval: 'day' })],
+      },
+      [],
+    ],
+    [
+      'a free tier that resets each day',
+      { features: [limit({ limit_type: 'SOFT', reset_interval: 'day' })] },
+      ['limit_reset_unsupported'],
+    ],
+    [
+      'a daily soft limit on what is not charged',
+      {
+        ...bare,
+        base_price_minor: 1n,
+        features: [limit({ limit_type: 'SOFT', reset_interval: 'day' })],
+      },
+      [],
+    ],
+    [
+      'a monthly limit on a yearly plan',
+      { interval_unit: 'year', features: [limit({ reset_interval: 'month' })] },
+      ['limit_reset_unsupported'],
+    ],
+    [
+      'a yearly limit on a plan of 12 months',
+      { interval_count: 12, features: [limit({ reset_interval: 'year' })] },
+      [],
+    ],
+    [
+      'a limit without a meter',
+      { features: [limit({ meter_key: null })] },
+      ['limit_without_meter'],
+    ],
+    ['a limit out of bounds', { features: [limit({ limit: 10n ** 15n })] }, ['validation_failed']],
+    ['a feature twice', { features: [limit(), limit()] }, ['duplicate_name']],
+    ['an unknown currency', { currency: 'usd' }, ['currency_unknown']],
+    ['no intervals', { interval_count: 0 }, ['validation_failed']],
+    ['a negative base price', { base_price_minor: -1n }, ['price_malformed']],
+    ['an unknown meter', { charges: [charge({ meter_id: 'mtr_9' })] }, ['meter_unknown']],
+    ['a meter without a name', meter({ name: ' ' }), ['meter_unnamed']],
+    ['a meter without a unit', meter({ unit_other: '' }), ['meter_unnamed']],
+    ['a count with a scale', meter({ aggregation: 'COUNT', scale: 2 }), ['meter_scale']],
+    ['unique counts', meter({ aggregation: 'UNIQUE_COUNT' }), ['aggregation_not_billable']],
+    ['weighted sums', meter({ aggregation: 'WEIGHTED_SUM' }), ['aggregation_not_billable']],
+    ['no price anywhere', { charges: [charge({ price: null })] }, ['price_missing']],
+    [
+      'an amount on a usage charge',
+      { charges: [charge({ price: { amount_minor: '1' } })] },
+      ['price_missing'],
+    ],
+    [
+      'a unit price on a fee',
+      { charges: [charge({ type: 'RECURRING', meter_id: null })] },
+      ['price_missing'],
+    ],
+    [
+      'a fee that is no amount',
+      { charges: [charge({ type: 'RECURRING', meter_id: null, price: { amount_minor: '-5' } })] },
+      ['price_malformed'],
+    ],
+    [
+      'a negative price',
+      { charges: [charge({ price: { model: 'per_unit', unit_price: '-1' } })] },
+      ['price_malformed'],
+    ],
+    [
+      'a price of 13 places',
+      { charges: [charge({ price: { model: 'per_unit', unit_price: '0.0000000000001' } })] },
+      ['price_malformed'],
+    ],
+    [
+      'a package of nothing',
+      { charges: [charge({ price: { model: 'package', package_size: '0', package_price: '1' } })] },
+      ['price_malformed'],
+    ],
+    [
+      'a package without a price',
+      { charges: [charge({ price: { model: 'package', package_size: '1', package_price: '' } })] },
+      ['price_malformed'],
+    ],
+    ['billing in advance', { charges: [charge({ bill_in: 'advance' })] }, ['charge_in_advance']],
+    [
+      'included units out of bounds',
+      { charges: [charge({ included_units: -1n })] },
+      ['validation_failed'],
+    ],
+    [
+      'a meter charged twice',
+      { charges: [charge(), charge({ id: 'chg_2' })] },
+      ['duplicate_charge'],
+    ],
+    [
+      'tiers that fall',
+      { charges: [tiers(['10', '1'], ['5', '1'], [null, '1'])] },
+      ['tier_overlap'],
+    ],
+    ['tiers that end', { charges: [tiers(['10', '1'])] }, ['tier_gap']],
+    [
+      'an open tier in the middle',
+      { charges: [tiers([null, '1'], [null, '1'])] },
+      ['tier_overlap'],
+    ],
+    ['a tier up to zero', { charges: [tiers(['0', '1'], [null, '1'])] }, ['tiers_malformed']],
+    ['a tier up to a half', { charges: [tiers(['0.5', '1'], [null, '1'])] }, ['tiers_malformed']],
+    ['no tiers', { charges: [tiers()] }, ['tiers_malformed']],
+    ['a bad price in a tier', { charges: [tiers(['10', 'x'], [null, '1'])] }, ['price_malformed']],
+    [
+      'a rate of zero',
+      { rate_limits: [{ kind: 'rate', name: 'r', limit: 0, window_ms: 1 }] },
+      ['rate_limit_malformed'],
+    ],
+    [
+      'a window of zero',
+      { rate_limits: [{ kind: 'rate', name: 'r', limit: 1, window_ms: 0 }] },
+      ['rate_limit_malformed'],
+    ],
+    [
+      'two rates of one name',
+      {
+        rate_limits: [
+          { kind: 'concurrency', name: 'r', limit: 1 },
+          { kind: 'concurrency', name: 'r', limit: 2 },
+        ],
+      },
+      ['duplicate_name'],
+    ],
+    [
+      'credits that nobody explains',
+      { credit_terms: credits, credit_definition: ' ' },
+      ['credit_definition_missing'],
+    ],
+    [
+      'credits that cannot be spent',
+      { credit_terms: { ...credits, burn: [] } },
+      ['credit_terms_malformed'],
+    ],
+    [
+      'credits that cost nothing',
+      { credit_terms: { ...credits, burn: [{ meter_key: 'api_calls', micro_per_unit: '0' }] } },
+      ['credit_terms_malformed'],
+    ],
+    [
+      'a burn of an unknown meter',
+      { credit_terms: { ...credits, burn: [{ meter_key: 'nope', micro_per_unit: '1' }] } },
+      ['meter_unknown'],
+    ],
+    [
+      'a burn twice',
+      { credit_terms: { ...credits, burn: [...credits.burn, ...credits.burn] } },
+      ['duplicate_name'],
+    ],
+    [
+      'too many included credits',
+      { credit_terms: { ...credits, included_micro: '1000000000000000' } },
+      ['credit_terms_malformed'],
+    ],
+    [
+      'a credit unit without a key',
+      { credit_terms: { ...credits, unit: 'Credit' } },
+      ['credit_terms_malformed'],
+    ],
+    [
+      'a bad credit price',
+      { credit_terms: { ...credits, credit_price: '-1' } },
+      ['price_malformed'],
+    ],
+    [
+      'a bad overage price',
+      { credit_terms: { ...credits, overage: { enabled: false, credit_price: 'x' } } },
+      ['price_malformed'],
+    ],
+  ];
+  for (const [name, more, expected] of rows) {
+    it(`${name}: ${expected.length === 0 ? 'fine' : expected.join(', ')}`, () => {
+      assert.deepEqual(codes(draft(more)), expected);
+    });
+  }
+
+  it('names that differ only in case or plural', () => {
+    const alike: readonly (readonly [Partial<DraftMeter>, boolean])[] = [
+      [{ lookup_id: 'calls_made', name: 'api call' }, true],
+      [{ lookup_id: 'api_call', name: 'Something else' }, true],
+      [{ lookup_id: 'other', name: 'API-Calls' }, true],
+      [{ lookup_id: 'other', name: 'Apic Alls' }, true],
+      [{ lookup_id: 'other', name: 'Batch Calls' }, false],
+    ];
+    for (const [more, isAlike] of alike) {
+      const second: DraftMeter = { ...calls, id: 'mtr_2', ...more };
+      const given = draft({
+        meters: [calls, second],
+        charges: [charge(), charge({ id: 'chg_2', meter_id: 'mtr_2' })],
+      });
+      assert.deepEqual(codes(given), isAlike ? ['ambiguous_name'] : [], second.name);
+      assert.deepEqual(codes({ ...given, charges: [charge()] }), []);
+    }
+    const features = [
+      limit(),
+      limit({ feature_id: 'feat_2', feature_key: 'request', feature_name: 'R' }),
+    ];
+    assert.deepEqual(codes(draft({ features })), ['ambiguous_name']);
+    const queries = { ...calls, id: 'mtr_2', lookup_id: 'query', name: 'Query' };
+    const plural = { ...calls, id: 'mtr_3', lookup_id: 'q', name: 'Queries' };
+    const both = [charge({ meter_id: 'mtr_2' }), charge({ id: 'chg_2', meter_id: 'mtr_3' })];
+    assert.deepEqual(codes(draft({ meters: [queries, plural], charges: both })), [
+      'ambiguous_name',
+    ]);
+  });
+
+  it('all faults together, each where it is', () => {
+    const result = publishPlan(
+      draft({
+        currency: 'XXX',
+        charges: [
+          charge({ meter_id: 'nope' }),
+          charge({ price: { model: 'per_unit', unit_price: '' } }),
+        ],
+      }),
+    );
+    assert.ok(result.kind === 'refused');
+    assert.deepEqual(
+      result.faults.map((one) => `${one.code} ${one.field}`),
+      [
+        'currency_unknown currency',
+        'meter_unknown charges[0].meter_id',
+        'price_malformed charges[1].price.unit_price',
+      ],
+    );
+  });
+});
+
+describe('billing/tiers › tiersOfRanges', () => {
+  const range = (from: string, to: string | null): TierRange => ({ from, to, unit_price: '1' });
+  const bounds = (ranges: readonly TierRange[]): readonly (string | null)[] | string => {
+    const result = tiersOfRanges(ranges, 'tiers');
+    return result.kind === 'ok'
+      ? result.tiers.map((tier) => tier.up_to)
+      : result.faults.map((one) => `${one.code}: ${one.message}`).join('; ');
+  };
+  const rows: readonly (readonly [
+    string,
+    readonly TierRange[],
+    readonly (string | null)[] | string,
+  ])[] = [
+    [
+      'as on the Fluxrate page',
+      [range('0', '1000'), range('1001', '10000'), range('10001', null)],
+      ['1000', '10000', null],
+    ],
+    ['from 1', [range('1', '10'), range('11', null)], ['10', null]],
+    [
+      'each from the end of the one before',
+      [range('0', '10'), range('10', '20'), range('20', null)],
+      ['10', '20', null],
+    ],
+    ['in any order', [range('11', null), range('0', '10')], ['10', null]],
+    ['one open tier', [range('0', null)], [null]],
+    [
+      'a gap',
+      [range('0', '1000'), range('2000', null)],
+      'tier_gap: nothing prices 1001–1999, between 0–1000 and 2000+',
+    ],
+    [
+      'an overlap',
+      [range('0', '1000'), range('500', null)],
+      'tier_overlap: 0–1000 and 500+ overlap',
+    ],
+    ['two open ends', [range('0', null), range('5', null)], 'tier_overlap: 0+ and 5+ overlap'],
+    ['a late start', [range('5', null)], 'tier_gap: nothing prices the units before 5'],
+    ['an early end', [range('0', '10')], 'tier_gap: nothing prices what is above 10'],
+    [
+      'a number twice',
+      [range('0', '10'), range('10', '10'), range('11', null)],
+      'tier_overlap: 0–10 and 10–10 overlap',
+    ],
+    ['backwards', [range('10', '5')], 'tiers_malformed: 10–5 is no range of whole units'],
+    ['parts of units', [range('0', '1.5')], 'tiers_malformed: 0–1.5 is no range of whole units'],
+    ['nothing', [], 'tiers_malformed: there are no tiers'],
+  ];
+  for (const [name, ranges, expected] of rows) {
+    it(name, () => {
+      assert.deepEqual(bounds(ranges), expected);
+    });
+  }
+  it('prices are made canonical, flat fees too', () => {
+    const result = tiersOfRanges(
+      [{ from: '0', to: null, unit_price: '1e-3', flat_fee: '2.50' }],
+      'tiers',
+    );
+    assert.deepEqual(result, {
+      kind: 'ok',
+      tiers: [{ up_to: null, unit_price: '0.001', flat_fee: '2.5' }],
+    });
+  });
+  it('whatever is accepted prices every unit exactly once', () => {
+    const bound = fc.integer({ min: 1, max: 12 });
+    const nearlyRight = fc
+      .tuple(
+        fc.uniqueArray(bound, { maxLength: 3 }),
+        fc.array(fc.integer({ min: -1, max: 2 }), { maxLength: 4 }),
+      )
+      .map(([cuts, slips]) => {
+        const ends = cuts.toSorted((a, b) => a - b);
+        return [...ends, null].map((to, index) => ({
+          from: `${Math.max(0, index === 0 ? 0 : (ends[index - 1] ?? 0) + (slips[index] ?? 1))}`,
+          to: to === null ? null : `${to}`,
+          unit_price: '1',
+        }));
+      });
+    let accepted = 0;
+    fc.assert(
+      fc.property(nearlyRight, (ranges) => {
+        const result = tiersOfRanges(ranges, 'tiers');
+        if (result.kind === 'refused') return;
+        accepted += 1;
+        for (let unit = 1; unit <= 14; unit++) {
+          const holders = ranges.filter(
+            (one) => BigInt(one.from) <= unit && (one.to === null || unit <= BigInt(one.to)),
+          );
+          // Where a tier begins at the end of the one before, that unit belongs to the lower tier.
+          const isSeam = holders.length === 2 && holders[0]?.to === holders[1]?.from;
+          assert.ok(holders.length === 1 || isSeam, `${unit}`);
+        }
+        assert.deepEqual(checkedTiers(result.tiers, 'tiers'), result);
+      }),
+      { numRuns: 1_000 },
+    );
+    assert.ok(accepted > 100, `${accepted}`);
+  });
+});
