@@ -48,7 +48,7 @@ async function lockSubscriber(tx: Tx, subscriberId: string): Promise<{ readonly 
   const locked = await selectRows<{ now: Date }>(
     tx,
     `SELECT now() + clock_offset_ms * interval '1 millisecond' AS now
-     FROM subscribers WHERE id = ? FOR UPDATE`,
+     FROM subscribers WHERE id = ? FOR NO KEY UPDATE`,
     [subscriberId],
   );
   const row = locked[0];

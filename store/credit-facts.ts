@@ -1,0 +1,150 @@
+import type { DebitFact, ExpiredFact, LowFact, SealFact } from '../billing/usage-fact.ts';
+import type { Tx } from './db.ts';
+import { type BucketOwner, readBucketOwners, takeFromGrants } from './grant-remainders.ts';
+import { postLedger } from './ledger.ts';
+import { selectRow, selectRows } from './query.ts';
+import type { StreamName } from './stream-cursors.ts';
+
+/** The stream's facts that are not usage. A fact that names something unknown throws FactRefused, before any write. */
+export class FactRefused extends Error {
+  constructor(reason: string) {
+    super(reason);
+    this.name = 'FactRefused';
+  }
+}
+
+/** Where the fact stands; what makes the key of its effect. */
+export type FactPlace = StreamName & { readonly streamId: string };
+const placeKey = (place: FactPlace): string =>
+  `${place.shard}:${place.incarnation}:${place.streamId}`;
+
+/** Credits that went with their bucket: available −, expired +. */
+export async function postExpired(tx: Tx, place: FactPlace, fact: ExpiredFact): Promise<void> {
+  const owner = await ownerOf(tx, fact);
+  const amount = BigInt(fact.micro);
+  if (amount === 0n) return;
+  const asset = `credit:${owner.unit}`;
+  const { posted } = await postLedger(tx, {
+    environment: owner.environment,
+    kind: 'expired',
+    businessKey: `expired:${placeKey(place)}`,
+    entries: [
+      { asset, kind: 'available', subscriberId: owner.subscriberId, amount: -amount },
+      { asset, kind: 'expired', subscriberId: owner.subscriberId, amount },
+    ],
+  });
+  if (posted) await takeFromGrants(tx, [{ bucketId: owner.bucketId, micro: amount }]);
+}
+
+async function ownerOf(
+  tx: Tx,
+  fact: { readonly bucketId: string; readonly subscriberId: string },
+): Promise<BucketOwner> {
+  const owner = (await readBucketOwners(tx, [fact.bucketId])).get(fact.bucketId);
+  if (owner?.subscriberId !== fact.subscriberId) {
+    throw new FactRefused(`bucket ${fact.bucketId} is not one of ${fact.subscriberId}`);
+  }
+  return owner;
+}
+
+type LoggedDebit = {
+  readonly verb: 'grant' | 'void' | 'debit';
+  readonly bucket_id: bigint;
+  readonly amount_micro: bigint;
+  readonly business_key: string;
+  readonly taken_micro: bigint | null;
+};
+
+/**
+ * What the shard really took for a void or a debit of the core log: exactly that is posted, once for each entry.
+ * The debit of an unheld use turns into its spend; everything else is given back (available −, refunded +).
+ */
+export async function postDebit(tx: Tx, fact: DebitFact): Promise<void> {
+  const owner = await ownerOf(tx, fact);
+  const logged = await selectRow<LoggedDebit>(
+    tx,
+    `SELECT verb, bucket_id, amount_micro, business_key, taken_micro FROM core_log
+     WHERE subscriber_id = ? AND seq = ? FOR UPDATE`,
+    [fact.subscriberId, fact.coreSeq],
+  );
+  if (logged === null || logged.verb === 'grant' || logged.bucket_id !== owner.bucketId) {
+    throw new FactRefused(`the core log has no such debit: ${fact.subscriberId}, ${fact.coreSeq}`);
+  }
+  if (logged.taken_micro !== null) return;
+  const amount = BigInt(fact.takenMicro);
+  if (amount > logged.amount_micro) throw new FactRefused('it took more than was asked for');
+  await selectRows(tx, 'UPDATE core_log SET taken_micro = ? WHERE subscriber_id = ? AND seq = ?', [
+    amount,
+    fact.subscriberId,
+    fact.coreSeq,
+  ]);
+  if (amount === 0n) return;
+  const eventId = /^unheld:([^:]+)/.exec(logged.business_key)?.[1];
+  const asset = `credit:${owner.unit}`;
+  const kind = eventId === undefined ? 'refunded' : 'spent';
+  await postLedger(tx, {
+    environment: owner.environment,
+    kind: eventId === undefined ? logged.verb : 'unheld',
+    businessKey: `${logged.verb}:${fact.subscriberId}:${fact.coreSeq}`,
+    entries: [
+      { asset, kind: 'available', subscriberId: fact.subscriberId, amount: -amount },
+      { asset, kind, subscriberId: fact.subscriberId, amount },
+    ],
+  });
+  const grantId = /^void:(grant_.+)$/.exec(logged.business_key)?.[1] ?? null;
+  await takeFromGrants(tx, [{ bucketId: owner.bucketId, micro: amount }], grantId);
+  if (eventId !== undefined) await payUnheld(tx, { eventId, owner, amount });
+}
+
+/** The event and its hour say what was paid after all. Neither is billed, so a closed period may be touched. */
+async function payUnheld(
+  tx: Tx,
+  args: { readonly eventId: string; readonly owner: BucketOwner; readonly amount: bigint },
+): Promise<void> {
+  const { eventId, owner, amount } = args;
+  const paid = await selectRow(
+    tx,
+    `WITH event AS (
+       UPDATE usage_events SET credits_micro = credits_micro + CAST(:amount AS bigint),
+         written_off_micro = written_off_micro - CAST(:amount AS bigint),
+         bucket_ids = bucket_ids || CAST(:bucket AS bigint), bucket_micro = bucket_micro || CAST(:amount AS bigint)
+       WHERE event_day = to_date(left(:event, 8), 'YYYYMMDD') AND event_id = :event
+       RETURNING subscription_id, segment_id, occurred_at, adjusts_period_id
+     )
+     UPDATE credit_rollups r SET credits_micro = r.credits_micro + CAST(:amount AS bigint),
+       written_off_micro = r.written_off_micro - CAST(:amount AS bigint)
+     FROM event e
+     WHERE r.subscription_id = e.subscription_id AND r.segment_id = e.segment_id
+       AND r.hour = date_bin('1 hour', e.occurred_at, 'epoch') AND r.adjusts_period_id = coalesce(e.adjusts_period_id, '')
+     RETURNING 1`,
+    { event: eventId, amount, bucket: owner.bucketId },
+  );
+  if (paid === null) throw new FactRefused(`event ${eventId}, which it pays for, is not there`);
+}
+
+/** Remembers where the stream stood when the period was sealed; the close waits until that is committed. */
+export async function postSeal(tx: Tx, place: FactPlace, fact: SealFact): Promise<void> {
+  await selectRows(
+    tx,
+    `UPDATE periods SET sealed_shard = ?, sealed_incarnation = ?, sealed_stream_id = ?
+     WHERE id = ? AND sealed_stream_id IS NULL`,
+    [place.shard, place.incarnation, place.streamId, fact.periodId],
+  );
+}
+
+/** The edge below the threshold, for whoever tells the subscriber or tops up. */
+export async function postLow(tx: Tx, place: FactPlace, fact: LowFact): Promise<void> {
+  await selectRows(
+    tx,
+    `INSERT INTO outbox (topic, business_key, payload) VALUES ('balance_low', ?, ?::jsonb)
+     ON CONFLICT (business_key) DO NOTHING`,
+    [
+      `balance_low:${placeKey(place)}`,
+      JSON.stringify({
+        subscriber_id: fact.subscriberId,
+        available_micro: String(fact.availableMicro),
+        at: new Date(fact.atMs).toISOString(),
+      }),
+    ],
+  );
+}

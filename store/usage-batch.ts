@@ -1,0 +1,229 @@
+import type { UsageFact } from '../billing/usage-fact.ts';
+import type { Tx } from './db.ts';
+import { readBucketOwners, takeFromGrants, type BucketOwner } from './grant-remainders.ts';
+import { postReserved, reserveTxnIds } from './ledger.ts';
+import { numberArray, textArray } from './pg-array.ts';
+import { selectRows } from './query.ts';
+import { debitUnheld, priceUnheld } from './unheld-usage.ts';
+import { placeFacts, type PlacedFact } from './usage-placement.ts';
+import { addCreditRollups, addUsageRollups } from './usage-rollups.ts';
+
+/**
+ * Usage facts of a shard's stream → events, rollups, ledger and grants, all in the caller's transaction. An event that
+ * is there already changes nothing: the effect of each fact is exactly once, however often the stream is read.
+ */
+export type UsageOutcome = {
+  readonly inserted: number;
+  readonly duplicates: number;
+  /** What used more than the credits allowed and nobody pays for. */
+  readonly writtenOffMicro: bigint;
+  /** Facts that name something unknown; nothing of them was posted. */
+  readonly refused: readonly { readonly fact: UsageFact; readonly reason: string }[];
+};
+
+/** One fact as it will be stored. Amounts in micro-credits. */
+export type UsageEntry = PlacedFact & {
+  readonly meterIds: readonly string[];
+  readonly takes: readonly { readonly bucketId: string; readonly micro: number }[];
+  readonly creditsMicro: bigint;
+  readonly overageMicro: bigint;
+  readonly writtenOffMicro: bigint;
+  /** What the credits would have paid, had the shard still known the hold. */
+  readonly unheldMicro: bigint;
+};
+
+/**
+ * Posts the facts; of two with one operation id the first counts. Locks the touched periods FOR SHARE until the
+ * transaction ends, so that no close can finalize between. Throws BucketOverdrawn, and whatever Postgres refuses.
+ */
+export async function postUsage(tx: Tx, facts: readonly UsageFact[]): Promise<UsageOutcome> {
+  const first = new Map<string, UsageFact>();
+  for (const fact of facts) if (!first.has(fact.opId)) first.set(fact.opId, fact);
+  // Sorted, to prevent deadlocks between two drains that insert the same event.
+  const distinct = [...first.values()].toSorted((a, b) => (a.opId < b.opId ? -1 : 1));
+  const { placed, refused } = await placeFacts(tx, distinct);
+  const meters = await readMeterIds(tx, placed);
+  const owners = await readBucketOwners(
+    tx,
+    placed.flatMap(({ fact }) => fact.takes.map((take) => take.bucketId)),
+  );
+  const unheldCosts = await priceUnheld(tx, placed);
+  const entries: UsageEntry[] = [];
+  for (const candidate of placed) {
+    const reason = whyRefused(candidate, meters, owners);
+    if (reason !== null) refused.push({ fact: candidate.fact, reason });
+    else entries.push(entryOf(candidate, meters, unheldCosts.get(candidate.fact.opId) ?? 0n));
+  }
+  const fresh = await insertAndPost(tx, entries, owners);
+  return {
+    inserted: fresh.length,
+    duplicates: facts.length - fresh.length - refused.length,
+    writtenOffMicro: fresh.reduce((sum, entry) => sum + entry.writtenOffMicro, 0n),
+    refused,
+  };
+}
+
+type MeterIds = ReadonlyMap<string, string>;
+const meterName = (environment: string, key: string): string => `${environment}/${key}`;
+
+async function readMeterIds(tx: Tx, placed: readonly PlacedFact[]): Promise<MeterIds> {
+  const keys = new Set(placed.flatMap(({ fact }) => fact.quantities.map(({ meter }) => meter)));
+  if (keys.size === 0) return new Map();
+  const rows = await selectRows<{ environment: string; key: string; id: string }>(
+    tx,
+    'SELECT environment, lookup_id AS key, id FROM meters WHERE lookup_id = ANY (?::text[])',
+    [textArray([...keys])],
+  );
+  return new Map(rows.map((row) => [meterName(row.environment, row.key), row.id]));
+}
+
+function whyRefused(
+  { fact, environment }: PlacedFact,
+  meters: MeterIds,
+  owners: ReadonlyMap<string, BucketOwner>,
+): string | null {
+  for (const { meter } of fact.quantities) {
+    if (!meters.has(meterName(environment, meter))) return `there is no meter ${meter}`;
+  }
+  for (const { bucketId } of fact.takes) {
+    const owner = owners.get(bucketId);
+    if (owner?.subscriberId !== fact.subscriberId) {
+      return `bucket ${bucketId} is not one of ${fact.subscriberId}`;
+    }
+  }
+  return null;
+}
+
+function entryOf(placed: PlacedFact, meters: MeterIds, unheldMicro: bigint): UsageEntry {
+  const { fact, environment } = placed;
+  const takes = fact.takes.filter((take) => take.micro > 0);
+  return {
+    ...placed,
+    meterIds: fact.quantities.map(({ meter }) => meters.get(meterName(environment, meter)) ?? ''),
+    takes,
+    creditsMicro: takes.reduce((sum, take) => sum + BigInt(take.micro), 0n),
+    overageMicro: BigInt(fact.overageMicro),
+    // Until the shard has said what it took back, all of an unheld use is ours to bear.
+    writtenOffMicro: BigInt(fact.writtenOffMicro) + unheldMicro,
+    unheldMicro,
+  };
+}
+
+/** Gives the entries that were new; everything else is done for these only. */
+async function insertAndPost(
+  tx: Tx,
+  entries: readonly UsageEntry[],
+  owners: ReadonlyMap<string, BucketOwner>,
+): Promise<readonly UsageEntry[]> {
+  if (entries.length === 0) return [];
+  // The ids come before the transactions: an event names its ledger transaction, which is named after the first event
+  // that turns out to be new. An id that is not used then leaves a gap, which means nothing.
+  const spenders = [...new Set(entries.filter(hasSpent).map(({ fact }) => fact.subscriberId))];
+  const ids = await reserveTxnIds(tx, spenders.length);
+  const txnIds = new Map(spenders.map((subscriber, index) => [subscriber, ids[index] ?? 0n]));
+  const fresh = await insertEvents(tx, entries, txnIds);
+  if (fresh.length === 0) return [];
+  await addUsageRollups(tx, fresh);
+  await addCreditRollups(tx, fresh);
+  await postSpend(tx, { fresh, owners, txnIds });
+  await takeFromGrants(
+    tx,
+    fresh.flatMap((entry) =>
+      entry.takes.map(({ bucketId, micro }) => ({
+        bucketId: BigInt(bucketId),
+        micro: BigInt(micro),
+      })),
+    ),
+  );
+  await debitUnheld(tx, fresh);
+  return fresh;
+}
+
+const hasSpent = (entry: UsageEntry): boolean => entry.creditsMicro > 0n;
+
+async function insertEvents(
+  tx: Tx,
+  entries: readonly UsageEntry[],
+  txnIds: ReadonlyMap<string, bigint>,
+): Promise<readonly UsageEntry[]> {
+  const texts = (of: (entry: UsageEntry) => string | null): string =>
+    textArray(entries.map((entry) => of(entry)));
+  const numbers = (of: (entry: UsageEntry) => bigint | number | null): string =>
+    numberArray(entries.map((entry) => of(entry)));
+  const inserted = await selectRows<{ event_id: string }>(
+    tx,
+    `INSERT INTO usage_events (event_day, event_id, environment, subscriber_id, subscription_id, segment_id, period_id,
+       adjusts_period_id, product_id, api_key_id, occurred_at, status, meter_ids, quantities, bucket_ids, bucket_micro,
+       credits_micro, overage_micro, written_off_micro, flags, ledger_txn_id)
+     SELECT to_date(left(event_id, 8), 'YYYYMMDD'), event_id, environment, subscriber_id, subscription_id, segment_id,
+       period_id, adjusts_period_id, product_id, api_key_id, to_timestamp(at_ms / 1000.0), status, meter_ids::text[],
+       quantities::bigint[], bucket_ids::bigint[], bucket_micro::bigint[], credits_micro, overage_micro,
+       written_off_micro, flags::text[], ledger_txn_id
+     FROM unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::text[],
+         ?::bigint[], ?::smallint[], ?::text[], ?::text[], ?::text[], ?::text[], ?::bigint[], ?::bigint[], ?::bigint[],
+         ?::text[], ?::bigint[])
+       AS n(event_id, environment, subscriber_id, subscription_id, segment_id, period_id, adjusts_period_id, product_id,
+         api_key_id, at_ms, status, meter_ids, quantities, bucket_ids, bucket_micro, credits_micro, overage_micro,
+         written_off_micro, flags, ledger_txn_id)
+     ON CONFLICT DO NOTHING RETURNING event_id`,
+    [
+      texts(({ fact }) => fact.opId),
+      texts((entry) => entry.environment),
+      texts(({ fact }) => fact.subscriberId),
+      texts((entry) => entry.subscriptionId),
+      numbers((entry) => entry.segmentId),
+      texts((entry) => entry.periodId),
+      texts((entry) => (entry.adjustsPeriodId === '' ? null : entry.adjustsPeriodId)),
+      texts(({ fact }) => fact.productId),
+      texts(({ fact }) => (fact.keyId === '' ? null : fact.keyId)),
+      numbers(({ fact }) => fact.atMs),
+      numbers(({ fact }) => fact.status),
+      texts((entry) => `{${entry.meterIds.join(',')}}`),
+      texts(({ fact }) => `{${fact.quantities.map(({ quantity }) => quantity).join(',')}}`),
+      texts((entry) => `{${entry.takes.map(({ bucketId }) => bucketId).join(',')}}`),
+      texts((entry) => `{${entry.takes.map(({ micro }) => micro).join(',')}}`),
+      numbers((entry) => entry.creditsMicro),
+      numbers((entry) => entry.overageMicro),
+      numbers((entry) => entry.writtenOffMicro),
+      texts(({ fact }) => `{${fact.flags.join(',')}}`),
+      numbers((entry) => (hasSpent(entry) ? (txnIds.get(entry.fact.subscriberId) ?? null) : null)),
+    ],
+  );
+  if (inserted.length === entries.length) return entries;
+  const isNew = new Set(inserted.map((row) => row.event_id));
+  return entries.filter(({ fact }) => isNew.has(fact.opId));
+}
+
+/** One ledger transaction for each subscriber of the batch, with a pair of entries for each unit of credit. */
+async function postSpend(
+  tx: Tx,
+  args: {
+    readonly fresh: readonly UsageEntry[];
+    readonly owners: ReadonlyMap<string, BucketOwner>;
+    readonly txnIds: ReadonlyMap<string, bigint>;
+  },
+): Promise<void> {
+  type Spend = { readonly first: UsageEntry; readonly byUnit: Map<string, bigint> };
+  const spends = new Map<string, Spend>();
+  for (const entry of args.fresh.filter(hasSpent)) {
+    const spend = spends.get(entry.fact.subscriberId) ?? { first: entry, byUnit: new Map() };
+    spends.set(entry.fact.subscriberId, spend);
+    for (const { bucketId, micro } of entry.takes) {
+      const unit = args.owners.get(bucketId)?.unit ?? '';
+      spend.byUnit.set(unit, (spend.byUnit.get(unit) ?? 0n) + BigInt(micro));
+    }
+  }
+  await postReserved(
+    tx,
+    [...spends].map(([subscriberId, { first, byUnit }]) => ({
+      txnId: args.txnIds.get(subscriberId) ?? 0n,
+      environment: first.environment,
+      kind: 'spend',
+      businessKey: `spend:${first.fact.opId}`,
+      entries: [...byUnit].flatMap(([unit, micro]) => [
+        { asset: `credit:${unit}`, kind: 'available' as const, subscriberId, amount: -micro },
+        { asset: `credit:${unit}`, kind: 'spent' as const, subscriberId, amount: micro },
+      ]),
+    })),
+  );
+}

@@ -1,0 +1,397 @@
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { selectRow, selectRows } from '../../store/query.ts';
+import {
+  creditUsageForInterval,
+  isDrained,
+  listUsageEvents,
+  usageForInterval,
+} from '../../store/usage.ts';
+import { voidGrant, walletBalances } from '../../store/wallets.ts';
+import { type Party, write } from '../store/fixture.ts';
+import {
+  assertConserved,
+  type Bench,
+  countEvents,
+  drainAll,
+  giveCredits,
+  openBench,
+  rollupsOf,
+  SHARD,
+  usageFact,
+} from './drainer-fixture.ts';
+
+describe('drain/drainer', () => {
+  let bench: Bench;
+  let party: Party;
+
+  before(async () => {
+    bench = await openBench();
+  });
+  beforeEach(async () => {
+    party = await bench.party();
+  });
+  afterEach(async () => {
+    await assertConserved(bench.db);
+  });
+  after(async () => {
+    await bench.close();
+  });
+
+  const segmentOf = (index: number): bigint => party.periods[index]?.segmentId ?? 0n;
+  const periodOf = (index: number): string => party.periods[index]?.periodId ?? '';
+  const close = (index: number): Promise<unknown> =>
+    bench
+      .db('periods')
+      .where({ id: periodOf(index) })
+      .update({ state: 'closed', closed_at: new Date() });
+  const parkedReasons = async (): Promise<readonly string[]> =>
+    (
+      await selectRows<{ reason: string }>(
+        bench.db,
+        "SELECT reason FROM parked_facts ORDER BY split_part(stream_id, '-', 1)::bigint, split_part(stream_id, '-', 2)::bigint",
+      )
+    ).map(({ reason }) => reason);
+
+  it('turns facts into events, hourly rollups and one ledger transaction a subscriber, and trims', async () => {
+    const { bucketId } = await giveCredits(bench.db, party, { key: 'g', micro: 10_000_000n });
+    const facts = Array.from({ length: 5 }, (_, index) =>
+      usageFact(bench.world, party, {
+        quantities: [
+          { meter: 'api_calls', quantity: 1 },
+          { meter: 'tokens', quantity: 100 * index },
+        ],
+        takes: [{ bucketId, micro: 1_000_000 }],
+        overageMicro: index === 4 ? 250_000 : 0,
+      }),
+    );
+    const ids = await bench.add(facts);
+    const last = { shard: SHARD, incarnation: 1, streamId: ids.at(-1) ?? '' };
+    assert.equal(await isDrained(bench.db, last), false);
+    await drainAll(bench);
+    assert.equal(await isDrained(bench.db, last), true);
+    assert.equal(await bench.link.streamLength(), 0);
+    assert.deepEqual(await bench.link.readWatermark(), { incarnation: 1, streamId: last.streamId });
+
+    const usage = await usageForInterval(bench.db, party.subscriptionId, 0);
+    assert.deepEqual(
+      new Map(
+        usage.map((row) => [
+          row.meterKey,
+          [row.quantity, row.eventCount, row.maxQuantity, row.latestQuantity],
+        ]),
+      ),
+      new Map([
+        ['api_calls', [5n, 5n, 1n, 1n]],
+        ['tokens', [1000n, 5n, 400n, 400n]],
+      ]),
+    );
+    const [credits] = await creditUsageForInterval(bench.db, party.subscriptionId, 0);
+    assert.deepEqual([credits?.creditsMicro, credits?.overageMicro], [5_000_000n, 250_000n]);
+    const [balance] = await walletBalances(bench.db, party.subscriberId);
+    assert.deepEqual([balance?.available, balance?.spent], [5_000_000n, 5_000_000n]);
+    const posts = await selectRows(
+      bench.db,
+      'SELECT business_key FROM ledger_txns WHERE kind = ?',
+      ['spend'],
+    );
+    assert.deepEqual(posts, [{ business_key: `spend:${facts[0]?.opId}` }]);
+  });
+
+  it('adds nothing for an event that is resent, in the same batch, a later one, or after a change of its numbers', async () => {
+    const { bucketId } = await giveCredits(bench.db, party, { key: 'g', micro: 10_000_000n });
+    const fact = usageFact(bench.world, party, { takes: [{ bucketId, micro: 1_000_000 }] });
+    const changed = { ...fact, quantities: [{ meter: 'api_calls', quantity: 9 }], takes: [] };
+    await bench.add([fact, fact, changed]);
+    await drainAll(bench);
+    const before = await rollupsOf(bench.db, party);
+    const drainer = bench.drainer();
+    await bench.add([changed, usageFact(bench.world, party), fact]);
+    await drainer.idle();
+    assert.equal(drainer.stats().duplicates, 2);
+    await drainer.stop();
+    assert.deepEqual(before, [{ segmentId: segmentOf(0), adjusts: '', quantity: 1n, events: 1n }]);
+    const [after] = await rollupsOf(bench.db, party);
+    assert.deepEqual([after?.quantity, after?.events], [2n, 2n]);
+    const [balance] = await walletBalances(bench.db, party.subscriberId);
+    assert.equal(balance?.spent, 1_000_000n);
+  });
+
+  it('takes from the grants of a bucket the oldest first', async () => {
+    const first = await giveCredits(bench.db, party, { key: '1', micro: 1_500_000n });
+    const second = await giveCredits(bench.db, party, { key: '2', micro: 5_000_000n });
+    assert.equal(first.bucketId, second.bucketId);
+    await bench.add([
+      usageFact(bench.world, party, { takes: [{ bucketId: first.bucketId, micro: 2_000_000 }] }),
+    ]);
+    await drainAll(bench);
+    const left = await selectRows(
+      bench.db,
+      'SELECT id, remaining_micro FROM grants WHERE bucket_id = ?::bigint ORDER BY created_at',
+      [first.bucketId],
+    );
+    assert.deepEqual(left, [
+      { id: first.grantId, remaining_micro: 0n },
+      { id: second.grantId, remaining_micro: 4_500_000n },
+    ]);
+  });
+
+  it('finds the segment of a fact that names none by product and instant', async () => {
+    const external = usageFact(bench.world, party, {
+      subscriptionId: '',
+      segmentId: '',
+      keyId: '',
+      status: 0,
+      atMs: Date.UTC(2025, 1, 10),
+      flags: ['external'],
+    });
+    const boundary = { ...external, opId: `${external.opId}0`, atMs: Date.UTC(2025, 1, 1) };
+    await bench.add([external, boundary]);
+    await drainAll(bench);
+    assert.deepEqual(await rollupsOf(bench.db, party), [
+      { segmentId: segmentOf(1), adjusts: '', quantity: 2n, events: 2n },
+    ]);
+  });
+
+  it('puts an event of a closed period into the earliest open one, and says what it adjusts', async () => {
+    const early = usageFact(bench.world, party);
+    const late = usageFact(bench.world, party, { flags: ['late'] });
+    await bench.add([early]);
+    await drainAll(bench);
+    await close(0);
+    await bench.add([late]);
+    await drainAll(bench);
+    assert.deepEqual(await rollupsOf(bench.db, party), [
+      { segmentId: segmentOf(0), adjusts: '', quantity: 1n, events: 1n },
+      { segmentId: segmentOf(1), adjusts: periodOf(0), quantity: 1n, events: 1n },
+    ]);
+    const { events } = await listUsageEvents(bench.db, {
+      environment: 'test',
+      subscriptionId: party.subscriptionId,
+      limit: 10,
+    });
+    assert.deepEqual(
+      events.map(({ periodId, adjustsPeriodId }) => [periodId, adjustsPeriodId]),
+      [
+        [periodOf(1), periodOf(0)],
+        [periodOf(0), null],
+      ],
+    );
+  });
+
+  it('keeps an event of a subscription that has ended apart, in its own segment', async () => {
+    for (const index of [0, 1, 2]) await close(index);
+    await bench.add([usageFact(bench.world, party)]);
+    await drainAll(bench);
+    assert.deepEqual(await rollupsOf(bench.db, party), [
+      { segmentId: segmentOf(0), adjusts: periodOf(0), quantity: 1n, events: 1n },
+    ]);
+  });
+
+  it('posts expired credits once', async () => {
+    const { bucketId } = await giveCredits(bench.db, party, { key: 'g', micro: 3_000_000n });
+    await bench.add([
+      {
+        kind: 'expired',
+        subscriberId: party.subscriberId,
+        bucketId,
+        micro: 2_000_000,
+        atMs: Date.now(),
+      },
+    ]);
+    await drainAll(bench);
+    await drainAll(bench, { incarnation: 1 });
+    const [balance] = await walletBalances(bench.db, party.subscriberId);
+    assert.deepEqual(balance, {
+      unit: 'credit',
+      granted: 3_000_000n,
+      available: 1_000_000n,
+      spent: 0n,
+      expired: 2_000_000n,
+      refunded: 0n,
+    });
+  });
+
+  it('posts for a void what the shard took, from the grant that was voided', async () => {
+    const kept = await giveCredits(bench.db, party, { key: '1', micro: 3_000_000n });
+    const voided = await giveCredits(bench.db, party, { key: '2', micro: 2_000_000n });
+    const seq = await write(bench.db, (tx) => voidGrant(tx, voided.grantId));
+    const fact = {
+      kind: 'debit' as const,
+      subscriberId: party.subscriberId,
+      coreSeq: Number(seq),
+      bucketId: kept.bucketId,
+      takenMicro: 1_500_000,
+      atMs: Date.now(),
+    };
+    await bench.add([fact, fact]);
+    await drainAll(bench);
+    const left = await selectRows<{ id: string; remaining_micro: bigint }>(
+      bench.db,
+      'SELECT id, remaining_micro FROM grants WHERE bucket_id = ?::bigint',
+      [kept.bucketId],
+    );
+    assert.deepEqual(
+      new Map(left.map((row) => [row.id, row.remaining_micro])),
+      new Map([
+        [kept.grantId, 3_000_000n],
+        [voided.grantId, 500_000n],
+      ]),
+    );
+    const [balance] = await walletBalances(bench.db, party.subscriberId);
+    assert.deepEqual([balance?.available, balance?.refunded], [3_500_000n, 1_500_000n]);
+  });
+
+  it('asks the credits of an unheld use back, and pays with what the shard gave', async () => {
+    const soon = await giveCredits(bench.db, party, {
+      key: '1',
+      micro: 700_000n,
+      expiresAt: new Date('2025-06-01T00:00:00Z'),
+    });
+    const later = await giveCredits(bench.db, party, { key: '2', micro: 9_000_000n });
+    const fact = usageFact(bench.world, party, { flags: ['unheld'] });
+    await bench.add([fact, fact]);
+    await drainAll(bench);
+    const asked = await selectRows<{ seq: bigint }>(
+      bench.db,
+      `SELECT seq, bucket_id, amount_micro, business_key FROM core_log WHERE subscriber_id = ? AND verb = 'debit' ORDER BY seq`,
+      [party.subscriberId],
+    );
+    assert.deepEqual(asked, [
+      {
+        seq: 3n,
+        bucket_id: BigInt(soon.bucketId),
+        amount_micro: 700_000n,
+        business_key: `unheld:${fact.opId}`,
+      },
+      {
+        seq: 4n,
+        bucket_id: BigInt(later.bucketId),
+        amount_micro: 300_000n,
+        business_key: `unheld:${fact.opId}:2`,
+      },
+    ]);
+    const debit = { kind: 'debit' as const, subscriberId: party.subscriberId, atMs: Date.now() };
+    await bench.add([
+      { ...debit, coreSeq: 3, bucketId: soon.bucketId, takenMicro: 0 },
+      { ...debit, coreSeq: 4, bucketId: later.bucketId, takenMicro: 300_000 },
+    ]);
+    await drainAll(bench);
+    const { events } = await listUsageEvents(bench.db, {
+      environment: 'test',
+      subscriberId: party.subscriberId,
+      limit: 10,
+    });
+    assert.deepEqual(
+      events.map((event) => [event.creditsMicro, event.writtenOffMicro]),
+      [[300_000n, 700_000n]],
+    );
+    const [hour] = await creditUsageForInterval(bench.db, party.subscriptionId, 0);
+    assert.deepEqual(
+      [hour?.creditsMicro, hour?.writtenOffMicro, hour?.eventCount],
+      [300_000n, 700_000n, 1n],
+    );
+  });
+
+  it('remembers where a period was sealed, and tells of a low balance once', async () => {
+    const seal = {
+      kind: 'seal' as const,
+      subscriberId: party.subscriberId,
+      periodId: periodOf(0),
+      atMs: 1,
+    };
+    const low = {
+      kind: 'low' as const,
+      subscriberId: party.subscriberId,
+      availableMicro: 5,
+      atMs: 0,
+    };
+    const [sealed] = await bench.add([seal, low, seal]);
+    await drainAll(bench);
+    const period = await selectRow(
+      bench.db,
+      'SELECT sealed_shard, sealed_incarnation, sealed_stream_id FROM periods WHERE id = ?',
+      [periodOf(0)],
+    );
+    assert.deepEqual(period, {
+      sealed_shard: SHARD,
+      sealed_incarnation: 1n,
+      sealed_stream_id: sealed,
+    });
+    const told = await selectRows(
+      bench.db,
+      "SELECT payload FROM outbox WHERE topic = 'balance_low' AND payload->>'subscriber_id' = ?",
+      [party.subscriberId],
+    );
+    assert.deepEqual(told, [
+      {
+        payload: {
+          subscriber_id: party.subscriberId,
+          available_micro: '5',
+          at: '1970-01-01T00:00:00.000Z',
+        },
+      },
+    ]);
+  });
+
+  it('parks what it cannot post, and posts all the others', async () => {
+    const { bucketId } = await giveCredits(bench.db, party, { key: 'g', micro: 1_000_000n });
+    const stranger = await bench.party();
+    const good = Array.from({ length: 20 }, () => usageFact(bench.world, party));
+    const bad = [
+      'u|nonsense',
+      usageFact(bench.world, party, { quantities: [{ meter: 'no_such_meter', quantity: 1 }] }),
+      usageFact(bench.world, stranger, { takes: [{ bucketId, micro: 1 }] }),
+      usageFact(bench.world, party, { segmentId: String(stranger.periods[0]?.segmentId) }),
+      usageFact(bench.world, party, { segmentId: '', atMs: Date.UTC(2019, 0, 1) }),
+      usageFact(bench.world, party, { opId: `20259999-gw0001-${Date.now().toString(36)}` }),
+      usageFact(bench.world, party, { takes: [{ bucketId, micro: 2_000_000 }] }),
+      {
+        kind: 'expired' as const,
+        subscriberId: stranger.subscriberId,
+        bucketId,
+        micro: 1,
+        atMs: 1,
+      },
+    ];
+    const before = await countEvents(bench.db);
+    await bench.add(
+      good.flatMap((fact, index) => (bad[index] === undefined ? [fact] : [fact, bad[index]])),
+    );
+    const drainer = await drainAll(bench);
+    assert.equal((await countEvents(bench.db)) - before, good.length);
+    assert.equal(drainer.stats().parked, bad.length);
+    const reasons = await parkedReasons();
+    for (const [index, expected] of [
+      /malformed fact/,
+      /no meter no_such_meter/,
+      /is not one of/,
+      /is not its own/,
+      /no segment holds/,
+      /malformed fact: op_id/,
+      /lacks 1000000 micro-credits/,
+      /is not one of/,
+    ].entries()) {
+      assert.match(reasons[index] ?? '', expected);
+    }
+    assert.equal(await bench.link.streamLength(), 0);
+  });
+
+  it('goes on where the earlier incarnation ended, and stops the earlier one', async () => {
+    await bench.add([usageFact(bench.world, party)]);
+    const older = bench.drainer();
+    await older.idle();
+    await older.stop();
+    const drainer = bench.drainer({ incarnation: 2 });
+    await bench.add([usageFact(bench.world, party)]);
+    await drainer.idle();
+    assert.equal(drainer.stats().events, 1);
+    await drainer.stop();
+    const stale = bench.drainer({ incarnation: 1 });
+    while (stale.stats().failures === 0) await sleep(20);
+    await stale.stop();
+    assert.equal(stale.stats().entries, 0);
+    await bench.db('shard_cursors').where({ incarnation: 2 }).delete();
+  });
+});
