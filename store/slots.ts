@@ -37,15 +37,7 @@ export async function registerShards(
 ): Promise<{ readonly orphaned: readonly string[] }> {
   return inTransaction(db, async (tx) => {
     await tx.raw('SELECT pg_advisory_xact_lock(?)', [MAP_LOCK]);
-    for (const shard of shards) {
-      // The WHERE keeps a restart from waking every gateway with a new version of an unchanged map.
-      await tx.raw(
-        `INSERT INTO shards (name, url, weight) SELECT :name, :url, :weight::integer
-         WHERE NOT EXISTS (SELECT 1 FROM shards WHERE name = :name)`,
-        { name: shard.name, url: shard.url, weight: shard.weight ?? 1 },
-      );
-      await updateAddress(tx, { ...shard, weight: shard.weight ?? 1 });
-    }
+    for (const { name, url, weight = 1 } of shards) await writeAddress(tx, { name, url, weight });
     await planWhenEmpty(tx);
     const owning = await selectRows<{ shard: string }>(tx, 'SELECT DISTINCT shard FROM slots');
     const given = new Set(shards.map(({ name }) => name));
@@ -53,21 +45,21 @@ export async function registerShards(
   });
 }
 
-async function updateAddress(
+/** Every statement on these tables, even one that changes no row, is a new version of the map: so it is asked first. */
+async function writeAddress(
   tx: Tx,
-  shard: { readonly name: string; readonly url: string; readonly weight: number },
+  { name, url, weight }: { readonly name: string; readonly url: string; readonly weight: number },
 ): Promise<void> {
-  const known = await selectRow(
-    tx,
-    'SELECT 1 FROM shards WHERE name = ? AND url = ? AND weight = ?',
-    [shard.name, shard.url, shard.weight],
-  );
-  if (known !== null) return;
-  await tx.raw('UPDATE shards SET url = ?, weight = ?, updated_at = now() WHERE name = ?', [
-    shard.url,
-    shard.weight,
-    shard.name,
-  ]);
+  const known = await readShard(tx, name);
+  if (known === null) {
+    await tx.raw('INSERT INTO shards (name, url, weight) VALUES (?, ?, ?)', [name, url, weight]);
+  } else if (known.url !== url || known.weight !== weight) {
+    await tx.raw('UPDATE shards SET url = ?, weight = ?, updated_at = now() WHERE name = ?', [
+      url,
+      weight,
+      name,
+    ]);
+  }
 }
 
 async function planWhenEmpty(tx: Tx): Promise<void> {
@@ -152,8 +144,11 @@ export async function readEpochs(db: Reader, shard: string): Promise<ReadonlyMap
   return new Map(rows.map(({ slot, epoch }) => [slot, safeNumber(epoch)]));
 }
 
-/** Says that the shard must not be used until a next incarnation opens it. True when it was open until now. */
+/** Says that the shard must not be used until a next incarnation opens it. True when it might have been until now. */
 export async function beginRecovery(db: Reader, name: string): Promise<boolean> {
+  // Asked first: an UPDATE without effect would be a new version of the map all the same.
+  const row = await readShard(db, name);
+  if (row === null || row.state === 'recovering') return false;
   const changed = await selectRow(
     db,
     `UPDATE shards SET state = 'recovering', updated_at = now()
