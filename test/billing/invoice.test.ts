@@ -207,6 +207,8 @@ describe('billing/invoice › the strategies', () => {
     const overageMicro = { billedBefore: 0n, thisPeriod: 2_500_000n };
     const sold = { ...hybrid, credits: { ...hybrid.credits, overage: null, credit_price: '0.1' } };
     assert.deepEqual(texts(bill(sold, { overageMicro }))[1], 'Overage (2.5 credits × $0.10) 0.25');
+    const both = { ...hybrid, credits: { ...hybrid.credits, credit_price: '0.1' } };
+    assert.deepEqual(texts(bill(both, { overageMicro }))[1], 'Overage (2.5 credits × $0.03) 0.08');
     const unsold = { ...hybrid, credits: { ...hybrid.credits, overage: null } };
     assert.throws(() => bill(unsold, { overageMicro }), RangeError);
     assert.throws(() => bill({ ...hybrid, credits: null }, { overageMicro }), RangeError);

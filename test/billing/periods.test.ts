@@ -118,6 +118,17 @@ describe('billing/periods › boundary', () => {
     assert.equal(iso(boundary(skipped, 'America/Sao_Paulo', daily, 1)), '2018-11-04T03:00:00.000Z');
     const doubled = Date.parse('2024-11-02T12:00:00Z');
     assert.equal(iso(boundary(doubled, 'America/Havana', daily, 1)), '2024-11-03T04:00:00.000Z');
+    // The first of a month, which is also the doubled midnight.
+    const october = Date.parse('2026-10-10T12:00:00Z');
+    const ofMonths: Recurrence = { ...monthly, billing_time: 'calendar' };
+    const later = Date.parse('2026-01-10T12:00:00Z');
+    for (const [anchorMs, n] of [
+      [october, 1],
+      [later, 10],
+    ] as const) {
+      const november = iso(boundary(anchorMs, 'America/Havana', ofMonths, n));
+      assert.equal(november, '2026-11-01T04:00:00.000Z');
+    }
   });
 
   const recurrence = fc.record({

@@ -45,10 +45,10 @@ describe('billing/slot › slotOf', () => {
 });
 
 describe('billing/slot › planSlots (invariant 12)', () => {
-  it('gives every slot to a shard and nobody more than its share × 1.05, rounded up', () => {
+  it('gives every slot to a shard and nobody more than its share × 1.05, rounded up, whatever was before', () => {
     fc.assert(
-      fc.property(fleet, (given) => {
-        const counts = owned(planSlots(given, null));
+      fc.property(fleet, fc.option(fleet), (given, before) => {
+        const counts = owned(planSlots(given, before === null ? null : planSlots(before, null)));
         const whole = given.reduce((sum, shard) => sum + shard.weight, 0);
         let total = 0;
         for (const { name, weight } of given) {
@@ -59,6 +59,19 @@ describe('billing/slot › planSlots (invariant 12)', () => {
         assert.equal(total, slotCount);
       }),
       { numRuns: 30 },
+    );
+  });
+  it('a shard that is given less weight lets go of what lies above its cap, and no more', () => {
+    const weighed = (a: number): ShardWeight[] => [
+      { name: 'a', weight: a },
+      { name: 'b', weight: 3 },
+    ];
+    const before = planSlots(weighed(3), null);
+    const after = planSlots(weighed(1), before);
+    assert.equal(owned(after).get('a'), Math.ceil((slotCount * 105) / 400));
+    assert.equal(
+      moved(before, after),
+      (owned(before).get('a') ?? 0) - (owned(after).get('a') ?? 0),
     );
   });
   it('changes nothing when planned again', () => {
