@@ -166,8 +166,8 @@ async function lock(file) {
     } finally {
       rmSync(draft, { force: true });
     }
-    const holder = readJson(file);
-    if (holder === null || processStart(holder.pid) !== holder.startedAt) {
+    const holder = liveHolder(file);
+    if (holder === null) {
       removeStale(file);
       continue;
     }
@@ -177,13 +177,21 @@ async function lock(file) {
   }
 }
 
+function liveHolder(file) {
+  const holder = readJson(file);
+  return holder !== null && processStart(holder.pid) === holder.startedAt ? holder : null;
+}
+
+/** Looked at again after the rename: another process may have taken the lock since, and gets it back. */
 function removeStale(file) {
+  const aside = `${file}.stale.${process.pid}`;
   try {
-    renameSync(file, `${file}.stale.${process.pid}`);
-    rmSync(`${file}.stale.${process.pid}`, { force: true });
+    renameSync(file, aside);
+    if (liveHolder(aside) !== null) linkSync(aside, file);
   } catch {
-    // Another one was quicker.
+    // Gone, or taken by a third one: the caller looks again.
   }
+  rmSync(aside, { force: true });
 }
 
 /** When the process started, as exactly as the system tells it; null when there is no such process. */

@@ -81,13 +81,17 @@ export function tryLock(file: string): (() => void) | LockHolder {
   }
 }
 
-/** Renamed first, so that of two processes that find it stale only one removes it. */
+/**
+ * Renamed first, so that of two processes that find it stale only one removes it. What was renamed
+ * is looked at again: another process may have taken the lock since, and gets it back.
+ */
 function removeStale(file: string): void {
   const aside = `${file}.stale.${process.pid}`;
   try {
     renameSync(file, aside);
+    if (lockHolder(aside) !== null) linkSync(aside, file);
   } catch {
-    return;
+    // Gone, or taken by a third one: the caller looks again.
   }
   rmSync(aside, { force: true });
 }

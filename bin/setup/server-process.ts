@@ -55,6 +55,16 @@ const running = new Set<number>();
 process.once('exit', () => {
   for (const pid of running) killGroup(pid, 'SIGKILL');
 });
+// Without a handler of the program itself a signal would end it with no exit event at all.
+for (const [signal, code] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+  ['SIGHUP', 129],
+] as const) {
+  process.on(signal, () => {
+    if (process.listenerCount(signal) === 1) process.exit(code);
+  });
+}
 
 /**
  * Starts the server and waits until it is ready.

@@ -1,0 +1,103 @@
+import { type Client, WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
+
+import type { StartWorkflow, WorkflowRequest } from '../../activities/ports.ts';
+import {
+  type CollectionInput,
+  type PeriodCloseInput,
+  type SubscriptionInput,
+  summaries,
+  taskQueues,
+  type TopUpInput,
+  workflowIds,
+  workflowTypes,
+} from '../../workflows/contracts.ts';
+
+type Start = {
+  readonly type: string;
+  readonly workflowId: string;
+  readonly staticSummary: string;
+  readonly input: SubscriptionInput | PeriodCloseInput | CollectionInput | TopUpInput;
+  /** Only a subscription may run again; whatever moves money runs once for its id. */
+  readonly reuse: 'ALLOW_DUPLICATE' | 'REJECT_DUPLICATE';
+};
+
+/** The port through which activities start workflows: started before is success. */
+export function startWorkflowWith(client: Client): StartWorkflow {
+  return async (request) => {
+    const start = startOf(request);
+    try {
+      await client.workflow.start(start.type, {
+        workflowId: start.workflowId,
+        taskQueue: taskQueues.workflows,
+        args: [start.input],
+        staticSummary: start.staticSummary,
+        workflowIdConflictPolicy: 'USE_EXISTING',
+        workflowIdReusePolicy: start.reuse,
+      });
+    } catch (error) {
+      if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+    }
+  };
+}
+
+function startOf(request: WorkflowRequest): Start {
+  switch (request.kind) {
+    case 'subscription':
+      return {
+        type: workflowTypes.subscription,
+        workflowId: workflowIds.subscription(request.subscriptionId),
+        staticSummary: summaries.subscription(request.summary),
+        input: {
+          v: 1,
+          subscriptionId: request.subscriptionId,
+          ...(request.activate ? { activate: true } : {}),
+        },
+        reuse: 'ALLOW_DUPLICATE',
+      };
+    case 'periodClose':
+      return {
+        type: workflowTypes.periodClose,
+        workflowId: workflowIds.periodClose(request.subscriptionId, request.periodSeq),
+        staticSummary: summaries.periodClose(request.summary),
+        input: {
+          v: 1,
+          subscriptionId: request.subscriptionId,
+          periodId: request.periodId,
+          periodSeq: request.periodSeq,
+        },
+        reuse: 'REJECT_DUPLICATE',
+      };
+    case 'collection':
+      return {
+        type: workflowTypes.collection,
+        workflowId: workflowIds.collection(request.invoiceId),
+        staticSummary: summaries.collection(request.summary),
+        input: { v: 1, invoiceId: request.invoiceId },
+        reuse: 'REJECT_DUPLICATE',
+      };
+    case 'topUp':
+      return {
+        type: workflowTypes.topUp,
+        workflowId: workflowIds.topUp(request.topUpId),
+        staticSummary: summaries.topUp(request.summary),
+        input: { v: 1, topUpId: request.topUpId },
+        reuse: 'REJECT_DUPLICATE',
+      };
+    default:
+      return request satisfies never;
+  }
+}
+
+/** The id under which a request's workflow runs. */
+export function workflowIdOf(request: WorkflowRequest): string {
+  return startOf(request).workflowId;
+}
+
+/** Ids of every workflow that runs now. */
+export async function runningWorkflowIds(client: Client): Promise<ReadonlySet<string>> {
+  const ids = new Set<string>();
+  for await (const { workflowId } of client.workflow.list({ query: 'ExecutionStatus="Running"' })) {
+    ids.add(workflowId);
+  }
+  return ids;
+}
