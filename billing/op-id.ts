@@ -4,8 +4,8 @@
  * event, so a resend cannot land elsewhere. A slice of a long stream has `.k` behind it. Events from outside are
  * `<day>-x<15 random>-<n>`.
  */
-export const opIdGrammar = /^\d{8}-[0-9a-z]{6,16}-[0-9a-z]{1,11}$/;
-export const eventIdGrammar = /^\d{8}-[0-9a-z]{6,16}-[0-9a-z]{1,11}(\.[0-9a-z]{1,4})?$/;
+const opIdGrammar = /^\d{8}-[0-9a-z]{6,16}-[0-9a-z]{1,11}$/;
+const eventIdGrammar = /^\d{8}-[0-9a-z]{6,16}-[0-9a-z]{1,11}(\.[0-9a-z]{1,4})?$/;
 
 /** Whether a text is an operation's name and its day exists. */
 export function isOpId(text: string): boolean {

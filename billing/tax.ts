@@ -8,7 +8,7 @@ export type TaxRate = { readonly name: string; readonly percent: string };
 export type TaxLine = TaxRate & { readonly baseMinor: Minor; readonly amountMinor: Minor };
 
 /** What an invoice shows when nothing is taxed: `Tax (0%)` is always there. */
-export const noTax: TaxRate = { name: 'Tax', percent: '0' };
+const noTax: TaxRate = { name: 'Tax', percent: '0' };
 
 /** The tax on one base, rounded once. @throws RangeError when the percentage is not a plain decimal. */
 export function taxOn(baseMinor: Minor, percent: string, currency: Currency): Minor {
