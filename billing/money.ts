@@ -7,7 +7,7 @@ export type Minor = bigint;
 export const minorMax: Minor = 999_999_999_999_999n;
 
 /** Decimals that a unit price may have. */
-const unitPricePlacesMax = 12;
+export const unitPricePlacesMax = 12;
 const unitPriceIntegerDigitsMax = 15;
 
 /**

@@ -488,7 +488,7 @@ export const problemTable = {
 } as const satisfies Record<ProblemCode, ProblemEntry>;
 
 /** One field at fault. */
-type FieldError = {
+export type FieldError = {
   /** `tiers[1].from`, `limit`, `meter_id`. */
   readonly field: string;
   readonly message: string;

@@ -254,7 +254,7 @@ function freezePrice(charge: DraftCharge, meter: DraftMeter, field: string): Fro
 }
 
 /** A price with canonical decimals, or its faults. */
-function checkedPrice(price: Price, field: string): FrozenPrice {
+export function checkedPrice(price: Price, field: string): FrozenPrice {
   switch (price.model) {
     case 'per_unit': {
       const unitPrice = parseUnitPrice(price.unit_price);
