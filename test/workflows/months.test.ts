@@ -85,7 +85,7 @@ describe('workflows/subscription › over months', () => {
       await sleepUntil(environment, end + 60_000);
       await until(async () => {
         const [row] = await db('invoices').count('* as n').where({ state: 'paid' });
-        return Number(row?.n) === month + 1;
+        return Number(row?.['n']) === month + 1 ? true : null;
       });
     }
 

@@ -158,7 +158,7 @@ export async function seedUsage(
   await db.raw(
     `INSERT INTO usage_rollups (subscription_id, segment_id, meter_id, hour, adjusts_period_id, quantity, event_count,
                                 max_quantity, latest_quantity, latest_at)
-     SELECT g.subscription_id, g.id, ?, date_trunc('hour', ?::timestamptz), ?, ?, ?, 1, 1, ? FROM segments g
+     SELECT g.subscription_id, g.id, ?, date_trunc('hour', ?::timestamptz), ?, ?, 1, ?, ?, ? FROM segments g
      WHERE g.subscription_id = ? AND NOT g.void AND g.from_at <= ? AND g.until_at > ?
      ON CONFLICT (subscription_id, segment_id, meter_id, hour, adjusts_period_id)
      DO UPDATE SET quantity = usage_rollups.quantity + excluded.quantity,
@@ -167,6 +167,7 @@ export async function seedUsage(
       of.meterId,
       of.at,
       of.adjustsPeriodId ?? '',
+      of.quantity.toString(),
       of.quantity.toString(),
       of.quantity.toString(),
       of.at,
