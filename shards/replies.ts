@@ -33,8 +33,8 @@ const refusalCodes: ReadonlySet<string> = new Set<RefusalCode>([
   'request_exceeds_balance',
 ]);
 
-function isRefusalCode(word: string): word is RefusalCode {
-  return refusalCodes.has(word);
+function isRefusalCode(code: string): code is RefusalCode {
+  return refusalCodes.has(code);
 }
 
 /** `ok, version, subscription, segment, key, at_ms, generation, held, overage, available, (window, limit, left, reset_ms)…`

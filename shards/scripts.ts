@@ -9,14 +9,14 @@ import { readFileSync } from 'node:fs';
 
 /** Each script and the parts of Lua that go before it. */
 const parts = {
-  authorize: ['arguments', 'operations', 'credits', 'segments'],
-  settle: ['arguments', 'operations', 'credits', 'segments'],
+  authorize: ['arguments', 'operations', 'credits', 'segments', 'holds'],
+  settle: ['arguments', 'operations', 'credits', 'segments', 'holds'],
   record: ['arguments', 'operations', 'credits', 'segments'],
-  apply: ['arguments', 'segments'],
+  apply: ['arguments', 'credits', 'segments'],
   credit: ['arguments', 'credits'],
   seal: ['arguments', 'segments'],
-  expire: ['arguments', 'operations', 'credits', 'segments'],
-  read: ['arguments', 'segments'],
+  expire: ['arguments', 'operations', 'credits', 'segments', 'recount'],
+  read: ['arguments', 'credits', 'segments'],
 } as const satisfies Record<string, readonly string[]>;
 
 export type ScriptName = keyof typeof parts;
