@@ -20,6 +20,21 @@ import { postUsage } from '../store/usage-batch.ts';
 /** One entry of a shard's stream. */
 export type StreamEntry = { readonly id: string; readonly fact: string };
 
+/** An entry that was read: its fact, or what is wrong with it. */
+export type ParsedEntry = StreamEntry & { readonly parsed: StreamFact | MalformedFact };
+
+/** Reads the facts; apart from the commit, so that it can be done while Postgres is busy with the batch before. */
+export function parseEntries(entries: readonly StreamEntry[]): readonly ParsedEntry[] {
+  return entries.map((entry) => {
+    try {
+      return { ...entry, parsed: parseFact(entry.fact) };
+    } catch (error) {
+      if (!(error instanceof MalformedFact)) throw error;
+      return { ...entry, parsed: error };
+    }
+  });
+}
+
 /** What a batch did. Amounts in micro-credits. */
 export type BatchResult = {
   readonly entries: number;
@@ -33,7 +48,7 @@ export type Batch = {
   readonly stream: StreamName;
   /** Where the cursor stands. */
   readonly fromId: string;
-  readonly entries: readonly StreamEntry[];
+  readonly entries: readonly ParsedEntry[];
   /** For tests: called within the transaction, before it is committed. */
   readonly beforeCommit?: (() => void | Promise<void>) | undefined;
 };
@@ -113,14 +128,10 @@ async function postEntries(tx: Tx, batch: Batch): Promise<BatchResult> {
   const usage: Read<UsageFact>[] = [];
   const others: Read<Exclude<StreamFact, UsageFact>>[] = [];
   for (const entry of batch.entries) {
-    try {
-      const fact = parseFact(entry.fact);
-      if (fact.kind === 'usage') usage.push({ entry, fact });
-      else others.push({ entry, fact });
-    } catch (error) {
-      if (!(error instanceof MalformedFact)) throw error;
-      refused.push({ ...entry, reason: error.message });
-    }
+    const fact = entry.parsed;
+    if (fact instanceof MalformedFact) refused.push({ ...entry, reason: fact.message });
+    else if (fact.kind === 'usage') usage.push({ entry, fact });
+    else others.push({ entry, fact });
   }
   const outcome = await postUsage(
     tx,

@@ -4,7 +4,13 @@ import type { Db } from '../store/db.ts';
 import { ensureDayPartition } from '../store/day-partitions.ts';
 import { runWhenLeader } from '../store/standby.ts';
 import { CursorLost, openCursor } from '../store/stream-cursors.ts';
-import { type BatchResult, commitBatch, type StreamEntry } from './batch.ts';
+import {
+  type BatchResult,
+  commitBatch,
+  parseEntries,
+  type ParsedEntry,
+  type StreamEntry,
+} from './batch.ts';
 
 /**
  * Copies one shard's usage stream to Postgres: read a batch, commit it with the cursor in one transaction, then trim.
@@ -119,6 +125,13 @@ export function runDrainer(options: DrainerOptions): Drainer {
   };
 }
 
+type Reading = {
+  readonly afterId: string;
+  /** Reads are numbered in the order in which they begin. */
+  readonly number: number;
+  readonly entries: Promise<readonly ParsedEntry[]>;
+};
+
 /** What one drainer knows of itself. */
 class DrainerState {
   readonly options: DrainerOptions;
@@ -129,6 +142,7 @@ class DrainerState {
   #writtenOffMicro = 0n;
   #waiting: { readonly since: number; readonly settle: PromiseWithResolvers<void> }[] = [];
   #reads = 0;
+  #ahead: Reading | null = null;
   #isEnded = false;
 
   constructor(options: DrainerOptions) {
@@ -147,6 +161,18 @@ class DrainerState {
   readBegins(): number {
     this.#reads += 1;
     return this.#reads;
+  }
+
+  /** The read after the batch in hand, already begun. */
+  keepAhead(reading: Reading): void {
+    this.#ahead = reading;
+  }
+
+  /** Null when nothing was read ahead from exactly there. */
+  takeAhead(afterId: string): Reading | null {
+    const ahead = this.#ahead;
+    this.#ahead = null;
+    return ahead?.afterId === afterId ? ahead : null;
   }
 
   readWasEmpty(read: number): void {
@@ -244,15 +270,17 @@ async function drainOnce(
   state: DrainerState,
   at: { readonly cursor: string; readonly partitions: Partitions },
 ): Promise<{ readonly cursor: string; readonly isThin: boolean }> {
-  const { db, link, batchMax = BATCH_MAX, blockMs = BLOCK_MS, failpoint } = state.options;
-  const read = state.readBegins();
-  const entries = await answered(link.readStream(at.cursor, batchMax, blockMs));
+  const { db, batchMax = BATCH_MAX, failpoint } = state.options;
+  const reading = state.takeAhead(at.cursor) ?? beginRead(state, at.cursor);
+  const entries = await reading.entries;
   const last = entries.at(-1);
   if (last === undefined) {
-    state.readWasEmpty(read);
+    state.readWasEmpty(reading.number);
     return { cursor: at.cursor, isThin: false };
   }
   await at.partitions.ensureFor(entries);
+  // A full batch is followed by another one: it is read while Postgres works on this one.
+  if (entries.length === batchMax) state.keepAhead(beginRead(state, last.id));
   await failpoint?.('before_tx');
   const result = await commitBatch(db, {
     stream: state.stream,
@@ -264,6 +292,18 @@ async function drainOnce(
   await failpoint?.('after_commit');
   await afterCommit(state, last.id);
   return { cursor: last.id, isThin: entries.length < batchMax / 4 };
+}
+
+function beginRead(state: DrainerState, afterId: string): Reading {
+  const reading = { afterId, number: state.readBegins(), entries: readEntries(state, afterId) };
+  // Whoever awaits it sees the failure; a read ahead that nobody takes up has lost nothing.
+  reading.entries.catch(() => {});
+  return reading;
+}
+
+async function readEntries(state: DrainerState, afterId: string): Promise<readonly ParsedEntry[]> {
+  const { link, batchMax = BATCH_MAX, blockMs = BLOCK_MS } = state.options;
+  return parseEntries(await answered(link.readStream(afterId, batchMax, blockMs)));
 }
 
 async function answered<T>(read: Promise<T>): Promise<T> {

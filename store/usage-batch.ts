@@ -3,7 +3,7 @@ import type { Tx } from './db.ts';
 import { readBucketOwners, takeFromGrants, type BucketOwner } from './grant-remainders.ts';
 import { postReserved, reserveTxnIds } from './ledger.ts';
 import { numberArray, textArray } from './pg-array.ts';
-import { selectRows } from './query.ts';
+import { selectRow, selectRows } from './query.ts';
 import { debitUnheld, priceUnheld } from './unheld-usage.ts';
 import { placeFacts, type PlacedFact } from './usage-placement.ts';
 import { addCreditRollups, addUsageRollups } from './usage-rollups.ts';
@@ -141,40 +141,41 @@ async function insertAndPost(
 
 const hasSpent = (entry: UsageEntry): boolean => entry.creditsMicro > 0n;
 
+/**
+ * What the events of one segment have in common goes over once, as a row of its own that the events point to: a third
+ * of the text, and of the time to write and read it.
+ */
 async function insertEvents(
   tx: Tx,
   entries: readonly UsageEntry[],
   txnIds: ReadonlyMap<string, bigint>,
 ): Promise<readonly UsageEntry[]> {
+  const places = new Map<string, { readonly index: number; readonly entry: UsageEntry }>();
+  const placeIndexes = entries.map((entry) => {
+    const name = `${entry.segmentId}|${entry.adjustsPeriodId}`;
+    const place = places.get(name) ?? { index: places.size, entry };
+    places.set(name, place);
+    return place.index;
+  });
+  const shared = [...places.values()].map(({ entry }) => entry);
   const texts = (of: (entry: UsageEntry) => string | null): string =>
     textArray(entries.map((entry) => of(entry)));
-  const numbers = (of: (entry: UsageEntry) => bigint | number | null): string =>
+  const numbers = (of: (entry: UsageEntry) => bigint | number): string =>
     numberArray(entries.map((entry) => of(entry)));
-  const inserted = await selectRows<{ event_id: string }>(
+  const inserted = await selectRow<{ count: bigint; ids: readonly string[] | null }>(
     tx,
-    `INSERT INTO usage_events (event_day, event_id, environment, subscriber_id, subscription_id, segment_id, period_id,
-       adjusts_period_id, product_id, api_key_id, occurred_at, status, meter_ids, quantities, bucket_ids, bucket_micro,
-       credits_micro, overage_micro, written_off_micro, flags, ledger_txn_id)
-     SELECT to_date(left(event_id, 8), 'YYYYMMDD'), event_id, environment, subscriber_id, subscription_id, segment_id,
-       period_id, adjusts_period_id, product_id, api_key_id, to_timestamp(at_ms / 1000.0), status, meter_ids::text[],
-       quantities::bigint[], bucket_ids::bigint[], bucket_micro::bigint[], credits_micro, overage_micro,
-       written_off_micro, flags::text[], ledger_txn_id
-     FROM unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::text[],
-         ?::bigint[], ?::smallint[], ?::text[], ?::text[], ?::text[], ?::text[], ?::bigint[], ?::bigint[], ?::bigint[],
-         ?::text[], ?::bigint[])
-       AS n(event_id, environment, subscriber_id, subscription_id, segment_id, period_id, adjusts_period_id, product_id,
-         api_key_id, at_ms, status, meter_ids, quantities, bucket_ids, bucket_micro, credits_micro, overage_micro,
-         written_off_micro, flags, ledger_txn_id)
-     ON CONFLICT DO NOTHING RETURNING event_id`,
+    INSERT_EVENTS,
     [
+      textArray(shared.map((entry) => entry.environment)),
+      textArray(shared.map(({ fact }) => fact.subscriberId)),
+      textArray(shared.map((entry) => entry.subscriptionId)),
+      numberArray(shared.map((entry) => entry.segmentId)),
+      textArray(shared.map((entry) => entry.periodId)),
+      textArray(shared.map(({ adjustsPeriodId: id }) => (id === '' ? null : id))),
+      textArray(shared.map(({ fact }) => fact.productId)),
+      numberArray(shared.map(({ fact }) => txnIds.get(fact.subscriberId) ?? null)),
+      numberArray(placeIndexes),
       texts(({ fact }) => fact.opId),
-      texts((entry) => entry.environment),
-      texts(({ fact }) => fact.subscriberId),
-      texts((entry) => entry.subscriptionId),
-      numbers((entry) => entry.segmentId),
-      texts((entry) => entry.periodId),
-      texts((entry) => (entry.adjustsPeriodId === '' ? null : entry.adjustsPeriodId)),
-      texts(({ fact }) => fact.productId),
       texts(({ fact }) => (fact.keyId === '' ? null : fact.keyId)),
       numbers(({ fact }) => fact.atMs),
       numbers(({ fact }) => fact.status),
@@ -186,13 +187,37 @@ async function insertEvents(
       numbers((entry) => entry.overageMicro),
       numbers((entry) => entry.writtenOffMicro),
       texts(({ fact }) => `{${fact.flags.join(',')}}`),
-      numbers((entry) => (hasSpent(entry) ? (txnIds.get(entry.fact.subscriberId) ?? null) : null)),
+      entries.length,
     ],
   );
-  if (inserted.length === entries.length) return entries;
-  const isNew = new Set(inserted.map((row) => row.event_id));
+  if (inserted?.count === BigInt(entries.length)) return entries;
+  const isNew = new Set(inserted?.ids);
   return entries.filter(({ fact }) => isNew.has(fact.opId));
 }
+
+/** Names the new ones only when some were not: as a rule all are, and two thousand ids need not come back. */
+const INSERT_EVENTS = `WITH inserted AS (
+    INSERT INTO usage_events (event_day, event_id, environment, subscriber_id, subscription_id, segment_id, period_id,
+      adjusts_period_id, product_id, api_key_id, occurred_at, status, meter_ids, quantities, bucket_ids, bucket_micro,
+      credits_micro, overage_micro, written_off_micro, flags, ledger_txn_id)
+    SELECT to_date(left(event_id, 8), 'YYYYMMDD'), event_id, environment, subscriber_id, subscription_id, segment_id,
+      period_id, adjusts_period_id, product_id, api_key_id, to_timestamp(at_ms / 1000.0), status, meter_ids::text[],
+      quantities::bigint[], bucket_ids::bigint[], bucket_micro::bigint[], credits_micro, overage_micro,
+      written_off_micro, flags::text[], CASE WHEN credits_micro > 0 THEN txn_id END
+    FROM (
+      SELECT p.*, n.* FROM unnest(?::text[], ?::text[], ?::text[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::bigint[])
+        WITH ORDINALITY AS p(environment, subscriber_id, subscription_id, segment_id, period_id, adjusts_period_id,
+          product_id, txn_id, place)
+      JOIN unnest(?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::smallint[], ?::text[], ?::text[], ?::text[],
+        ?::text[], ?::bigint[], ?::bigint[], ?::bigint[], ?::text[])
+        AS n(place_index, event_id, api_key_id, at_ms, status, meter_ids, quantities, bucket_ids, bucket_micro,
+          credits_micro, overage_micro, written_off_micro, flags)
+        ON n.place_index + 1 = p.place
+      ORDER BY n.event_id
+    ) AS events
+    ON CONFLICT DO NOTHING RETURNING event_id
+  )
+  SELECT count(*) AS count, CASE WHEN count(*) < ? THEN array_agg(event_id) END AS ids FROM inserted`;
 
 /** One ledger transaction for each subscriber of the batch, with a pair of entries for each unit of credit. */
 async function postSpend(

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { formatFact } from '../../billing/usage-fact.ts';
-import { commitBatch } from '../../drain/batch.ts';
+import { commitBatch, parseEntries } from '../../drain/batch.ts';
 import { type Db, inTransaction, openDb } from '../../store/db.ts';
 import { selectRow, selectRows } from '../../store/query.ts';
 import { openCursor } from '../../store/stream-cursors.ts';
@@ -70,7 +70,7 @@ describe('drain/drainer › close and drain exclude each other', () => {
         await commitBatch(db, {
           stream: STREAM,
           fromId,
-          entries,
+          entries: parseEntries(entries),
           beforeCommit: () => sleep(delays.pauseMs),
         });
       }
@@ -127,7 +127,9 @@ describe('drain/drainer › close and drain exclude each other', () => {
       const fromId = await openCursor(db, STREAM);
       const entries = entriesOf(party, 2);
       const [, billed] = await Promise.all([
-        sleep(run % 6).then(() => commitBatch(db, { stream: STREAM, fromId, entries })),
+        sleep(run % 6).then(() =>
+          commitBatch(db, { stream: STREAM, fromId, entries: parseEntries(entries) }),
+        ),
         sleep((run * 5) % 11).then(() => finalize(second?.periodId ?? '', run % 4)),
       ]);
       const [row, ...others] = await rollupsOf(db, party);

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 import type { StreamFact } from '../../billing/usage-fact.ts';
-import { commitBatch } from '../../drain/batch.ts';
+import { commitBatch, parseEntries } from '../../drain/batch.ts';
 import type { Failpoint } from '../../drain/drainer.ts';
 import { CursorLost, openCursor } from '../../store/stream-cursors.ts';
 import { walletBalances } from '../../store/wallets.ts';
@@ -99,7 +99,9 @@ describe('drain/drainer › whatever dies when', () => {
     for (const chunk of [entries.slice(0, 12), entries.slice(12)]) {
       const fromId = await openCursor(bench.db, stream);
       const results = await Promise.allSettled(
-        Array.from({ length: 4 }, () => commitBatch(bench.db, { stream, fromId, entries: chunk })),
+        Array.from({ length: 4 }, () =>
+          commitBatch(bench.db, { stream, fromId, entries: parseEntries(chunk) }),
+        ),
       );
       const refused = results.flatMap((result) =>
         result.status === 'rejected' ? [result.reason] : [],
