@@ -49,7 +49,7 @@ export async function startPostgresServer(options: PostgresOptions): Promise<Pos
   const data = join(options.folder, 'data');
   const log = join(options.folder, 'postgres.log');
   mkdirSync(options.folder, { recursive: true });
-  const as = serverAccount(binaries);
+  const as = serverAccount(binaries, options.folder);
   if (!existsSync(join(data, 'PG_VERSION'))) await initialise(binaries, data, as);
   refuseRunning(data);
   const command = [
@@ -112,10 +112,10 @@ type Account = {
 
 /**
  * Postgres refuses to run as root. As root (containers, CI) it runs as `postgres`, which is made
- * when missing. A checkout under /root or in a fresh temporary folder cannot be entered by that
- * account; then `setpriv` lends it the one capability that lets it.
+ * when missing. A checkout under root's home or in a fresh temporary folder cannot be entered by
+ * that account; then `setpriv` lends it the one capability that lets it.
  */
-function serverAccount(binaries: string): Account {
+function serverAccount(binaries: string, folder: string): Account {
   if (process.getuid?.() !== 0) return { prefix: [], owner: null };
   if (spawnSync('id', ['-u', SYSTEM_USER]).status !== 0) {
     spawnSync('groupadd', ['--system', SYSTEM_USER]);
@@ -125,15 +125,21 @@ function serverAccount(binaries: string): Account {
     const idOf = (flag: string): number =>
       Number(execFileSync('id', [flag, SYSTEM_USER], { encoding: 'utf8' }));
     const owner = { uid: idOf('-u'), gid: idOf('-g') };
-    const prefix = [
-      'setpriv',
-      `--reuid=${owner.uid}`,
-      `--regid=${owner.gid}`,
-      '--clear-groups',
-      '--inh-caps=+dac_override',
-      '--ambient-caps=+dac_override',
+    const plain = ['setpriv', `--reuid=${owner.uid}`, `--regid=${owner.gid}`, '--clear-groups'];
+    const lent = [
+      ...plain,
+      // access(2) asks without capabilities unless this bit is set.
+      '--securebits=+no_setuid_fixup',
+      ...['--inh-caps=+dac_override', '--ambient-caps=+dac_override'],
     ];
-    execFileSync('setpriv', [...prefix.slice(1), join(binaries, 'postgres'), '--version']);
+    const enters = (prefix: readonly string[]): boolean => {
+      const [file = '', ...words] = prefix;
+      const question = ['sh', '-c', 'test -x "$1" && test -x "$2"', 'sh'];
+      const asked = [...words, ...question, join(binaries, 'postgres'), folder];
+      return spawnSync(file, asked, { cwd: '/' }).status === 0;
+    };
+    const prefix = [plain, lent].find(enters);
+    if (prefix === undefined) throw new Error(`it may not enter ${binaries} or ${folder}`);
     return { prefix, owner };
   } catch (cause) {
     throw new SetupProblem(
