@@ -53,10 +53,11 @@ export async function findApiKey(
   environment: Environment,
   id: string,
 ): Promise<ApiKeyRow | null> {
-  return selectRow(reader, `SELECT ${columns} FROM api_keys t WHERE t.environment = ? AND t.id = ?`, [
-    environment,
-    id,
-  ]);
+  return selectRow(
+    reader,
+    `SELECT ${columns} FROM api_keys t WHERE t.environment = ? AND t.id = ?`,
+    [environment, id],
+  );
 }
 
 export async function listApiKeys(

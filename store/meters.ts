@@ -1,4 +1,5 @@
-import type { Aggregation, Price } from '../billing/plan.ts';
+import type { Aggregation } from '../billing/plan.ts';
+import type { TierRange } from '../billing/tiers.ts';
 import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import {
@@ -11,15 +12,10 @@ import {
   type PageArgs,
 } from './query.ts';
 
-/** Tiers as they were given: `from` and `to` inclusive, in whole units; the last `to` is null. */
+/** Tiers as they were given, see `TierRange`. */
 export type UsagePricingRules = {
   readonly mode: 'GRADUATED' | 'VOLUME';
-  readonly tiers: readonly {
-    readonly from: string;
-    readonly to: string | null;
-    readonly unit_price: string;
-    readonly flat_fee: string;
-  }[];
+  readonly tiers: readonly TierRange[];
 };
 
 export type MeterRow = {
@@ -118,12 +114,4 @@ export async function updateMeter(
       id,
     ],
   );
-}
-
-/** A meter's own tiers as a price: what a charge without a price of its own takes over when its version is published. */
-export function priceOfRules(rules: UsagePricingRules): Price {
-  return {
-    model: rules.mode === 'VOLUME' ? 'volume' : 'graduated',
-    tiers: rules.tiers.map(({ to, unit_price, flat_fee }) => ({ up_to: to, unit_price, flat_fee })),
-  };
 }

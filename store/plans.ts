@@ -1,4 +1,10 @@
-import type { CreditTerms, IntervalUnit, PlanDefinition, Price, RateLimit } from '../billing/plan.ts';
+import type {
+  CreditTerms,
+  IntervalUnit,
+  PlanDefinition,
+  Price,
+  RateLimit,
+} from '../billing/plan.ts';
 import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import {

@@ -109,7 +109,11 @@ export async function insertProduct(
 }
 
 /** Writes all changeable fields of a product. */
-export async function updateProduct(tx: Tx, id: string, fields: ProductFields): Promise<ProductRow> {
+export async function updateProduct(
+  tx: Tx,
+  id: string,
+  fields: ProductFields,
+): Promise<ProductRow> {
   return insertedRow(
     tx,
     `UPDATE products SET lookup_id = ?, name = ?, hosts = ?, upstream_url = ?, reports_usage = ?, credit_definition = ?,

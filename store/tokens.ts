@@ -1,6 +1,13 @@
 import type { Db, Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
-import { insertedRow, selectPage, selectRow, type Environment, type Page, type PageArgs } from './query.ts';
+import {
+  insertedRow,
+  selectPage,
+  selectRow,
+  type Environment,
+  type Page,
+  type PageArgs,
+} from './query.ts';
 
 export const roles = ['admin', 'operator', 'reader', 'ingest'] as const;
 export type Role = (typeof roles)[number];

@@ -1,0 +1,388 @@
+/** What a caller says about a plan version or a charge, turned into the rows that hold it. */
+import type { z } from 'zod';
+
+import { microMax, parseCredits } from '../../billing/credits.ts';
+import { parseAmount, type Currency } from '../../billing/money.ts';
+import type { CreditTerms, Price, RateLimit } from '../../billing/plan.ts';
+import { checkedPrice } from '../../billing/publish.ts';
+import type { MeterRow } from '../../store/meters.ts';
+import type { ChargePrice, VersionTerms } from '../../store/plans.ts';
+import {
+  currencyCode,
+  decimal,
+  flag,
+  integer,
+  listOf,
+  matching,
+  object,
+  oneOf,
+  quantity,
+  reference,
+  text,
+} from '../fields.ts';
+import { pricingRules, readPricingRules } from '../pricing-rules.ts';
+import { ApiProblem, fieldProblem } from '../problems.ts';
+import { intervalUnits } from './plan-shapes.ts';
+
+export const termFields = {
+  currency: currencyCode().optional(),
+  billing_interval: oneOf(intervalUnits).optional(),
+  billing_interval_count: integer(1, 1000, 'Every how many of them; 1 when absent.').optional(),
+  billing_time: oneOf(
+    ['anniversary', 'calendar'],
+    'Periods begin on the day of the start, or on the first of the calendar unit.',
+  ).optional(),
+  base_price: decimal('Fee for each interval, in the currency.').nullable().optional(),
+  included_credits: decimal('Credits given for each interval.').nullable().optional(),
+  credit_unit: matching(
+    /^[a-z][a-z0-9_]{0,62}$/,
+    'must be a word such as credit',
+    'Name of the wallet; credit when absent.',
+  ).optional(),
+  credit_price: decimal('What one credit costs, up to 12 places.').nullable().optional(),
+  overage: object({
+    enabled: flag(),
+    credit_price: decimal('Price of a credit past the included ones.').optional(),
+  })
+    .nullable()
+    .optional()
+    .meta({
+      description: 'Usage past the credits: billed at this rate, or denied (enabled: false).',
+    }),
+  credit_rates: listOf(
+    object({
+      meter_id: reference('What is counted'),
+      credits: decimal('Credits for one whole unit of the meter, up to 6 places.'),
+    }),
+    50,
+    'The burn table: what one unit of each meter costs in credits.',
+  ).optional(),
+  rate_limits: listOf(
+    object({
+      kind: oneOf(['rate', 'concurrency'], 'rate when absent.').optional(),
+      name: matching(/^[a-z][a-z0-9_-]{0,62}$/, 'must be a word such as per_minute'),
+      limit: integer(1, 1_000_000_000),
+      window_ms: integer(1, 86_400_000, 'Only for kind rate.').optional(),
+    }),
+    10,
+  ).optional(),
+};
+
+const termsBody = object(termFields);
+export type TermsInput = z.output<typeof termsBody>;
+
+/** The terms of a version: what is given replaces what was. */
+export function readTerms(
+  given: TermsInput,
+  before: VersionTerms,
+  meters: readonly MeterRow[],
+): VersionTerms {
+  const currency = given.currency ?? currencyOf(before.currency);
+  return {
+    currency,
+    interval_unit: given.billing_interval ?? before.interval_unit,
+    interval_count: given.billing_interval_count ?? before.interval_count,
+    billing_time: given.billing_time ?? before.billing_time,
+    base_price_minor:
+      given.base_price === undefined
+        ? before.base_price_minor
+        : readAmount(given.base_price, currency, 'base_price'),
+    credit_terms: readCreditTerms(given, before.credit_terms, meters),
+    rate_limits:
+      given.rate_limits === undefined
+        ? before.rate_limits
+        : given.rate_limits.map((limit, index) => readRateLimit(limit, `rate_limits[${index}]`)),
+  };
+}
+
+export function currencyOf(text_: string): Currency {
+  const read = currencyCode().safeParse(text_);
+  if (!read.success) throw new Error(`${text_} is not a currency that is billed in`);
+  return read.data;
+}
+
+function readAmount(given: string | null, currency: Currency, field: string): bigint | null {
+  if (given === null) return null;
+  const minor = parseAmount(given, currency);
+  if (minor === null) {
+    throw fieldProblem(field, `must be an amount of ${currency}, with no more places than it has`);
+  }
+  return minor;
+}
+
+function readCreditTerms(
+  given: TermsInput,
+  before: CreditTerms | null,
+  meters: readonly MeterRow[],
+): CreditTerms | null {
+  const { included_credits, credit_price, credit_unit, overage, credit_rates } = given;
+  const isGiven = [included_credits, credit_price, credit_unit, overage, credit_rates].some(
+    (value) => value !== undefined,
+  );
+  if (!isGiven) return before;
+  const price = credit_price === undefined ? (before?.credit_price ?? null) : credit_price;
+  const terms: CreditTerms = {
+    unit: credit_unit ?? before?.unit ?? 'credit',
+    included_micro:
+      included_credits === undefined
+        ? (before?.included_micro ?? '0')
+        : readCredits(included_credits ?? '0', 'included_credits').toString(),
+    overage:
+      overage === undefined
+        ? (before?.overage ?? null)
+        : overage === null
+          ? null
+          : { enabled: overage.enabled, credit_price: readOveragePrice(overage, price) },
+    credit_price: price,
+    burn:
+      credit_rates === undefined
+        ? (before?.burn ?? [])
+        : credit_rates.map((rate, index) => readRate(rate, meters, `credit_rates[${index}]`)),
+  };
+  const isEmpty =
+    terms.included_micro === '0' &&
+    terms.overage === null &&
+    terms.credit_price === null &&
+    terms.burn.length === 0;
+  return isEmpty ? null : terms;
+}
+
+function readOveragePrice(
+  overage: { readonly enabled: boolean; readonly credit_price?: string | undefined },
+  creditPrice: string | null,
+): string {
+  const price = overage.credit_price ?? creditPrice;
+  if (price !== null) return price;
+  throw fieldProblem(
+    'overage.credit_price',
+    'is required: the plan has no credit_price to fall back on',
+  );
+}
+
+/** Decimal credits in micro-credits. */
+export function readCredits(given: string, field: string): bigint {
+  const micro = parseCredits(given);
+  if (micro === null) {
+    throw fieldProblem(field, 'must be credits from 0 to 999999999.999999, with up to 6 places');
+  }
+  return micro;
+}
+
+function readRate(
+  rate: { readonly meter_id: string; readonly credits: string },
+  meters: readonly MeterRow[],
+  field: string,
+): CreditTerms['burn'][number] {
+  const meter = findMeterOf(meters, rate.meter_id, `${field}.meter_id`);
+  const micro = readCredits(rate.credits, `${field}.credits`);
+  const smallestUnits = 10n ** BigInt(meter.scale);
+  if (micro % smallestUnits !== 0n || micro > microMax) {
+    throw fieldProblem(
+      `${field}.credits`,
+      `must be a whole number of micro-credits for the smallest unit of ${meter.lookup_id}, which has ${meter.scale} decimals`,
+    );
+  }
+  return { meter_key: meter.lookup_id, micro_per_unit: (micro / smallestUnits).toString() };
+}
+
+function findMeterOf(meters: readonly MeterRow[], ref: string, field: string): MeterRow {
+  const meter = meters.find(({ id, lookup_id }) => id === ref || lookup_id === ref);
+  if (meter === undefined) {
+    throw fieldProblem(
+      field,
+      'names no meter of this environment',
+      meters.slice(0, 20).map(({ lookup_id }) => lookup_id),
+    );
+  }
+  return meter;
+}
+
+function readRateLimit(
+  given: NonNullable<TermsInput['rate_limits']>[number],
+  field: string,
+): RateLimit {
+  const { name, limit, window_ms } = given;
+  if (given.kind === 'concurrency') {
+    if (window_ms !== undefined)
+      throw fieldProblem(`${field}.window_ms`, 'goes with kind rate only');
+    return { kind: 'concurrency', name, limit };
+  }
+  if (window_ms === undefined)
+    throw fieldProblem(`${field}.window_ms`, 'is required for kind rate');
+  return { kind: 'rate', name, limit, window_ms };
+}
+
+export const chargeBody = object({
+  type: oneOf(['RECURRING', 'USAGE', 'ONE_TIME']),
+  meter_id: reference('What a USAGE charge counts').optional(),
+  display_name: text(120, "The price's label on the invoice.").optional(),
+  unit_price: decimal(
+    'Price of one whole unit, as a JSON number or a string; answered as a string.',
+  ).optional(),
+  price: object({
+    model: oneOf(['per_unit', 'graduated', 'volume', 'package']),
+    unit_price: decimal().optional(),
+    tiers: listOf(
+      object({
+        up_to: quantity('Last whole unit of the tier; null in the last one.').nullable().optional(),
+        unit_price: decimal(),
+        flat_fee: decimal('Due when the tier is entered.').optional(),
+      }),
+      50,
+    ).optional(),
+    package_size: quantity('Whole units in a package.').optional(),
+    package_price: decimal('Price of each started package.').optional(),
+  }).optional(),
+  usage_pricing_rules: pricingRules.optional(),
+  included_units: quantity(
+    "What the fee already pays for in each interval, in the meter's smallest unit.",
+  ).optional(),
+  amount: decimal('Of a RECURRING or ONE_TIME charge, in the currency.').optional(),
+  bill_in: oneOf(['arrears', 'advance'], 'arrears; advance is not available yet.').optional(),
+});
+export type ChargeInput = z.output<typeof chargeBody>;
+
+export type NewCharge = {
+  readonly type: 'RECURRING' | 'USAGE' | 'ONE_TIME';
+  readonly meter_id: string | null;
+  readonly display_name: string;
+  readonly price: ChargePrice | null;
+  readonly included_units: bigint;
+  readonly bill_in: 'advance' | 'arrears';
+};
+
+/** A charge as it is stored. Throws an ApiProblem that names the field at fault. */
+export function readCharge(
+  given: ChargeInput,
+  context: { readonly currency: Currency; readonly meters: readonly MeterRow[] },
+): NewCharge {
+  if (given.bill_in === 'advance') {
+    throw fieldProblem('bill_in', 'must be one of arrears', ['arrears']);
+  }
+  return given.type === 'USAGE'
+    ? readUsageCharge(given, context.meters)
+    : readFee(given, context.currency);
+}
+
+function readUsageCharge(given: ChargeInput, meters: readonly MeterRow[]): NewCharge {
+  if (given.meter_id === undefined) {
+    throw fieldProblem(
+      'meter_id',
+      'is required for a USAGE charge',
+      meters.slice(0, 20).map(({ lookup_id }) => lookup_id),
+    );
+  }
+  if (given.amount !== undefined) throw fieldProblem('amount', 'does not go with a USAGE charge');
+  const meter = findMeterOf(meters, given.meter_id, 'meter_id');
+  return {
+    type: 'USAGE',
+    meter_id: meter.id,
+    display_name: given.display_name ?? meter.name,
+    price: readPrice(given),
+    included_units: given.included_units ?? 0n,
+    bill_in: 'arrears',
+  };
+}
+
+function readFee(given: ChargeInput, currency: Currency): NewCharge {
+  for (const field of [
+    'meter_id',
+    'unit_price',
+    'price',
+    'usage_pricing_rules',
+    'included_units',
+  ] as const) {
+    if (given[field] !== undefined) {
+      throw fieldProblem(field, `does not go with a ${given.type} charge; give amount`);
+    }
+  }
+  if (given.amount === undefined) {
+    throw fieldProblem('amount', `is required for a ${given.type} charge`);
+  }
+  const minor = readAmount(given.amount, currency, 'amount') ?? 0n;
+  return {
+    type: given.type,
+    meter_id: null,
+    display_name: given.display_name ?? (given.type === 'RECURRING' ? 'Subscription' : 'Setup fee'),
+    price: { amount_minor: minor.toString() },
+    included_units: 0n,
+    bill_in: 'arrears',
+  };
+}
+
+/** The charge's own price; null when it has none and takes its meter's. */
+function readPrice(given: ChargeInput): Price | null {
+  const ways = ['unit_price', 'price', 'usage_pricing_rules'] as const;
+  const [first, second] = ways.filter((way) => given[way] !== undefined);
+  if (first !== undefined && second !== undefined) {
+    throw fieldProblem(second, `cannot stand beside ${first}: a charge has one price`);
+  }
+  if (given.unit_price !== undefined) return { model: 'per_unit', unit_price: given.unit_price };
+  if (given.usage_pricing_rules !== undefined) {
+    const rules = readPricingRules(given.usage_pricing_rules, 'usage_pricing_rules');
+    if (rules === null) return null;
+    return {
+      model: rules.mode === 'VOLUME' ? 'volume' : 'graduated',
+      tiers: rules.tiers.map(({ to, unit_price, flat_fee }) => ({
+        up_to: to,
+        unit_price,
+        flat_fee: flat_fee ?? '0',
+      })),
+    };
+  }
+  return given.price === undefined ? null : readPriceObject(given.price);
+}
+
+function readPriceObject(given: NonNullable<ChargeInput['price']>): Price {
+  const checked = checkedPrice(priceOfModel(given), 'price');
+  if (checked.price !== null) return checked.price;
+  const [first] = checked.faults;
+  throw new ApiProblem(
+    first?.code ?? 'price_malformed',
+    first === undefined ? 'The price does not fit.' : `${first.message}. ${first.mend}`,
+    {
+      errors: checked.faults.map(({ field, message, mend }) => ({
+        field,
+        message: `${message}. ${mend}`,
+      })),
+    },
+  );
+}
+
+function priceOfModel(given: NonNullable<ChargeInput['price']>): Price {
+  const need = (field: 'unit_price' | 'tiers' | 'package_size' | 'package_price'): never => {
+    throw fieldProblem(`price.${field}`, `is required for model ${given.model}`);
+  };
+  const belongs = {
+    per_unit: ['unit_price'],
+    graduated: ['tiers'],
+    volume: ['tiers'],
+    package: ['package_size', 'package_price'],
+  } as const satisfies Record<Price['model'], readonly string[]>;
+  const own: readonly string[] = belongs[given.model];
+  for (const field of ['unit_price', 'tiers', 'package_size', 'package_price'] as const) {
+    if (given[field] !== undefined && !own.includes(field)) {
+      throw fieldProblem(`price.${field}`, `does not go with model ${given.model}`);
+    }
+  }
+  switch (given.model) {
+    case 'per_unit':
+      return { model: 'per_unit', unit_price: given.unit_price ?? need('unit_price') };
+    case 'graduated':
+    case 'volume':
+      return {
+        model: given.model,
+        tiers: (given.tiers ?? need('tiers')).map((tier) => ({
+          up_to: tier.up_to === null || tier.up_to === undefined ? null : tier.up_to.toString(),
+          unit_price: tier.unit_price,
+          flat_fee: tier.flat_fee ?? '0',
+        })),
+      };
+    case 'package':
+      return {
+        model: 'package',
+        package_size: (given.package_size ?? need('package_size')).toString(),
+        package_price: given.package_price ?? need('package_price'),
+      };
+  }
+}

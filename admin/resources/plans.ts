@@ -1,0 +1,580 @@
+import { publishPlan } from '../../billing/publish.ts';
+import type { Reader, Tx } from '../../store/db.ts';
+import { allMeters } from '../../store/meters.ts';
+import {
+  copyToDraft,
+  currentVersion,
+  deleteCharge,
+  deletePlanFeature,
+  findPlan,
+  findVersion,
+  insertCharge,
+  insertPlan,
+  listCharges,
+  listPlanFeatures,
+  listPlans,
+  listVersions,
+  lockDraft,
+  planTypes,
+  publishedVersion,
+  publishVersion,
+  putPlanFeature,
+  updateDraft,
+  updatePlan,
+  type PlanRow,
+  type PlanVersionRow,
+  type VersionTerms,
+} from '../../store/plans.ts';
+import { findProduct, onlyProduct, type ProductRow } from '../../store/products.ts';
+import type { Call } from '../call.ts';
+import {
+  currencyCode,
+  lookupId,
+  matching,
+  object,
+  oneOf,
+  quantity,
+  reference,
+  text,
+} from '../fields.ts';
+import { ApiProblem, fieldProblem, notFound } from '../problems.ts';
+import { operators, readers, route, type Answer, type Route } from '../route.ts';
+import { requireFeature } from './features.ts';
+import {
+  ChargeOfDraft,
+  chargeOfDraftExample,
+  chargeToWire,
+  intervalUnits,
+  nextStepOf,
+  Plan,
+  planExample,
+  planToWire,
+  PlanVersion,
+  planVersionExample,
+  resetIntervals,
+  versionToWire,
+} from './plan-shapes.ts';
+import { chargeBody, currencyOf, readCharge, readTerms, termFields } from './plan-terms.ts';
+import {
+  answers,
+  listBody,
+  listExample,
+  listOfAnswers,
+  listQuery,
+  lookupIdOf,
+  pageArgs,
+  wireInstant,
+} from './shared.ts';
+
+/** The plan or 404. */
+export async function requirePlan(call: Call, ref: string): Promise<PlanRow> {
+  const plan = await findPlan(call.db, call.environment, ref);
+  if (plan === null) throw notFound('plan', ref);
+  return plan;
+}
+
+async function requireCurrentVersion(reader: Reader, plan: PlanRow): Promise<PlanVersionRow> {
+  const version = await currentVersion(reader, plan.id);
+  if (version === null) throw new Error(`plan ${plan.id} has no version`);
+  return version;
+}
+
+async function requireDraft(tx: Tx, plan: PlanRow): Promise<PlanVersionRow> {
+  const draft = await lockDraft(tx, plan.id);
+  if (draft !== null) return draft;
+  throw new ApiProblem(
+    'plan_version_published',
+    `A published version never changes. Make the next one with POST /api/v1/plans/${plan.id}/versions, change that, and publish it.`,
+  );
+}
+
+/** The named product, or the only one there is. */
+async function productOfPlan(call: Call, ref: string | undefined): Promise<ProductRow> {
+  if (ref !== undefined) {
+    const named = await findProduct(call.db, call.environment, ref);
+    if (named === null) throw fieldProblem('product_id', 'names no product of this environment');
+    return named;
+  }
+  const { product, lookupIds } = await onlyProduct(call.db, call.environment);
+  if (product !== null) return product;
+  const [detail, message] =
+    lookupIds.length === 0
+      ? [
+          'There is no product yet. Make one with POST /api/v1/products; a plan sells it.',
+          'is needed',
+        ]
+      : [
+          'There are several products. Say with product_id which one this plan sells.',
+          'is required',
+        ];
+  throw new ApiProblem('product_needed', detail, {
+    errors: [
+      { field: 'product_id', message, ...(lookupIds.length === 0 ? {} : { allowed: lookupIds }) },
+    ],
+  });
+}
+
+const planAnswers = (description: string, status = 200) =>
+  answers(status, { description, schema: Plan, example: planExample });
+
+/** A change of a plan's draft: one transaction, in which the draft is locked. */
+async function changeDraft(
+  call: Call,
+  action: string,
+  work: (tx: Tx, plan: PlanRow, draft: PlanVersionRow) => Promise<Answer | null>,
+): Promise<Answer> {
+  const plan = await requirePlan(call, call.param('plan_id'));
+  return call.write(async (tx) => {
+    const draft = await requireDraft(tx, plan);
+    const answer = (await work(tx, plan, draft)) ?? {
+      status: 200,
+      body: await planToWire(tx, plan, draft),
+    };
+    return { answer, audit: { action, objectId: plan.id, details: { version: draft.version } } };
+  });
+}
+
+const createPlan = route({
+  operationId: 'createPlan',
+  method: 'post',
+  path: '/plans',
+  tag: 'Plans',
+  summary: 'Make a plan',
+  description: `A new plan is a draft: add charges and features, then publish it.
+\`product_id\` may be left out while there is exactly one product.`,
+  roles: operators,
+  body: object({
+    ...termFields,
+    name: text(120),
+    lookup_id: lookupId().optional(),
+    type: oneOf(planTypes),
+    billing_interval: oneOf(intervalUnits),
+    currency: currencyCode(),
+    product_id: reference('What the plan sells').optional(),
+  }),
+  bodyExample: {
+    name: 'Pay-as-you-go',
+    lookup_id: 'payg',
+    type: 'USAGE',
+    billing_interval: 'month',
+    currency: 'USD',
+  },
+  answers: planAnswers('Made, as a draft.', 201),
+  problems: ['already_exists', 'product_needed'],
+  handle: async (call, { body }) => {
+    const product = await productOfPlan(call, body.product_id);
+    const name = body.lookup_id ?? lookupIdOf(body.name, '-');
+    if (name === null) throw fieldProblem('lookup_id', 'is required: the name gives none');
+    const none: VersionTerms = {
+      currency: body.currency,
+      interval_unit: body.billing_interval,
+      interval_count: 1,
+      billing_time: 'anniversary',
+      base_price_minor: null,
+      credit_terms: null,
+      rate_limits: [],
+    };
+    const terms = readTerms(body, none, await allMeters(call.db, call.environment));
+    return call.write(async (tx) => {
+      const { plan, version } = await insertPlan(
+        tx,
+        {
+          environment: call.environment,
+          product_id: product.id,
+          lookup_id: name,
+          name: body.name,
+          type: body.type,
+        },
+        terms,
+      );
+      return {
+        answer: { status: 201, body: await planToWire(tx, plan, version) },
+        audit: { action: 'plan.create', objectId: plan.id },
+      };
+    });
+  },
+});
+
+const listPlansRoute = route({
+  operationId: 'listPlans',
+  method: 'get',
+  path: '/plans',
+  tag: 'Plans',
+  summary: 'List plans',
+  roles: readers,
+  query: listQuery,
+  answers: answers(200, {
+    description: 'Newest first.',
+    schema: listOfAnswers(Plan, 'PlanList'),
+    example: listExample(planExample),
+  }),
+  handle: async (call, { query }) => {
+    const page = await listPlans(call.db, call.environment, pageArgs(query));
+    const wires = new Map<string, Awaited<ReturnType<typeof planToWire>>>();
+    for (const plan of page.rows) {
+      // One after the other: a page must not take every connection of the pool.
+      // oxlint-disable-next-line no-await-in-loop
+      const version = await requireCurrentVersion(call.db, plan);
+      // oxlint-disable-next-line no-await-in-loop
+      wires.set(plan.id, await planToWire(call.db, plan, version));
+    }
+    return { status: 200, body: listBody(page, (plan) => wires.get(plan.id)) };
+  },
+});
+
+const showPlan = route({
+  operationId: 'showPlan',
+  method: 'get',
+  path: '/plans/{plan_id}',
+  tag: 'Plans',
+  summary: 'Show a plan',
+  description: 'With its draft when it has one, else with its newest version.',
+  roles: readers,
+  answers: planAnswers('It.'),
+  handle: async (call) => {
+    const plan = await requirePlan(call, call.param('plan_id'));
+    const version = await requireCurrentVersion(call.db, plan);
+    return { status: 200, body: await planToWire(call.db, plan, version) };
+  },
+});
+
+const changePlan = route({
+  operationId: 'changePlan',
+  method: 'patch',
+  path: '/plans/{plan_id}',
+  tag: 'Plans',
+  summary: 'Change a plan',
+  description: 'Name and type at any time; everything else in a draft only.',
+  roles: operators,
+  body: object({ ...termFields, name: text(120).optional(), type: oneOf(planTypes).optional() }),
+  bodyExample: { name: 'Pay as you go', base_price: '9.00' },
+  answers: planAnswers('Changed.'),
+  problems: ['plan_version_published'],
+  handle: async (call, { body }) => {
+    const plan = await requirePlan(call, call.param('plan_id'));
+    const meters = await allMeters(call.db, call.environment);
+    const { name, type, ...given } = body;
+    return call.write(async (tx) => {
+      const words = { name: name ?? plan.name, type: type ?? plan.type };
+      const changed = await updatePlan(tx, plan.id, words);
+      const touchesTerms = Object.values(given).some((value) => value !== undefined);
+      const before = touchesTerms
+        ? await requireDraft(tx, plan)
+        : await requireCurrentVersion(tx, plan);
+      const version = touchesTerms
+        ? await updateDraft(tx, before.id, readTerms(given, before, meters))
+        : before;
+      return {
+        answer: { status: 200, body: await planToWire(tx, changed, version) },
+        audit: {
+          action: 'plan.change',
+          objectId: plan.id,
+          details: { changed: Object.keys(body) },
+        },
+      };
+    });
+  },
+});
+
+const addCharge = route({
+  operationId: 'addCharge',
+  method: 'post',
+  path: '/plans/{plan_id}/charges',
+  tag: 'Plans',
+  summary: 'Add a charge to the draft',
+  description: `USAGE: \`meter_id\` and a price, one of \`unit_price\`, \`price\`, \`usage_pricing_rules\`; without any, the meter's own rules are used.
+RECURRING and ONE_TIME: \`amount\`.`,
+  roles: operators,
+  body: chargeBody,
+  bodyExample: {
+    type: 'USAGE',
+    meter_id: 'api_calls',
+    unit_price: 0.001,
+    display_name: 'API calls ($0.001 each)',
+  },
+  answers: answers(201, {
+    description: 'Added.',
+    schema: ChargeOfDraft,
+    example: chargeOfDraftExample,
+  }),
+  problems: [
+    'plan_version_published',
+    'tier_gap',
+    'tier_overlap',
+    'tiers_malformed',
+    'price_malformed',
+  ],
+  handle: async (call, { body }) => {
+    const meters = await allMeters(call.db, call.environment);
+    return changeDraft(call, 'charge.create', async (tx, plan, draft) => {
+      const charge = readCharge(body, { currency: currencyOf(draft.currency), meters });
+      const row = await insertCharge(tx, draft.id, charge);
+      return {
+        status: 201,
+        body: {
+          ...chargeToWire(row, draft),
+          plan_id: plan.id,
+          plan_version: draft.version,
+          status: draft.state,
+          next_step: nextStepOf(plan, draft),
+        },
+      };
+    });
+  },
+});
+
+const removeCharge = route({
+  operationId: 'removeCharge',
+  method: 'delete',
+  path: '/plans/{plan_id}/charges/{charge_id}',
+  tag: 'Plans',
+  summary: 'Take a charge out of the draft',
+  roles: operators,
+  answers: planAnswers('The plan without it.'),
+  problems: ['plan_version_published'],
+  handle: async (call) =>
+    changeDraft(call, 'charge.delete', async (tx, _plan, draft) => {
+      if (await deleteCharge(tx, draft.id, call.param('charge_id'))) return null;
+      throw notFound('charge of this draft', call.param('charge_id'));
+    }),
+});
+
+const addFeature = route({
+  operationId: 'addPlanFeature',
+  method: 'post',
+  path: '/plans/{plan_id}/features',
+  tag: 'Plans',
+  summary: 'Put a feature into the draft',
+  description: `HARD: usage past the limit is refused. SOFT: it is counted and goes on; beside a USAGE charge on the same meter
+the limit is the free part. A feature that the draft has already gets the new limit.`,
+  roles: operators,
+  body: object({
+    feature_id: reference('What the plan contains'),
+    limit: quantity("In the meter's smallest unit; null for no limit.").nullable().optional(),
+    limit_type: oneOf(['HARD', 'SOFT'], 'HARD when absent. Read in any case.').optional(),
+    reset_interval: oneOf(
+      resetIntervals,
+      'When the count begins anew; period (the billing interval) when absent.',
+    ).optional(),
+  }),
+  bodyExample: {
+    feature_id: 'api_calls',
+    limit: 1000,
+    limit_type: 'SOFT',
+    reset_interval: 'month',
+  },
+  answers: planAnswers('The plan with it.', 201),
+  problems: ['plan_version_published'],
+  handle: async (call, { body }) => {
+    const feature = await requireFeature(call, body.feature_id).catch((error: unknown) => {
+      throw error instanceof ApiProblem
+        ? fieldProblem('feature_id', 'names no feature of this environment')
+        : error;
+    });
+    return changeDraft(call, 'plan_feature.put', async (tx, plan, draft) => {
+      await putPlanFeature(tx, draft.id, {
+        feature_id: feature.id,
+        limit: body.limit ?? null,
+        limit_type: body.limit_type ?? 'HARD',
+        reset_interval: body.reset_interval ?? 'period',
+      });
+      return { status: 201, body: await planToWire(tx, plan, draft) };
+    });
+  },
+});
+
+const removeFeature = route({
+  operationId: 'removePlanFeature',
+  method: 'delete',
+  path: '/plans/{plan_id}/features/{feature_id}',
+  tag: 'Plans',
+  summary: 'Take a feature out of the draft',
+  roles: operators,
+  answers: planAnswers('The plan without it.'),
+  problems: ['plan_version_published'],
+  handle: async (call) => {
+    const feature = await requireFeature(call, call.param('feature_id'));
+    return changeDraft(call, 'plan_feature.delete', async (tx, _plan, draft) => {
+      if (await deletePlanFeature(tx, draft.id, feature.id)) return null;
+      throw notFound('feature in this draft', call.param('feature_id'));
+    });
+  },
+});
+
+const publish = route({
+  operationId: 'publishPlan',
+  method: 'post',
+  path: '/plans/{plan_id}/publish',
+  tag: 'Plans',
+  summary: 'Publish the draft',
+  description: `From then on this version never changes, and can be subscribed to. Refused with every fault and its mend.
+Publishing a plan that has no draft changes nothing and answers with what is published.`,
+  roles: operators,
+  body: object({}),
+  bodyOptional: true,
+  answers: planAnswers('Published.'),
+  problems: ['publish_refused'],
+  handle: async (call) => {
+    const plan = await requirePlan(call, call.param('plan_id'));
+    return call.write(async (tx, now) => {
+      const draft = await lockDraft(tx, plan.id);
+      if (draft === null) {
+        const version = await requireCurrentVersion(tx, plan);
+        return {
+          answer: { status: 200, body: await planToWire(tx, plan, version) },
+          audit: null,
+        };
+      }
+      const published = await freeze(tx, plan, { draft, now });
+      return {
+        answer: { status: 200, body: await planToWire(tx, plan, published) },
+        audit: {
+          action: 'plan.publish',
+          objectId: plan.id,
+          details: { version: published.version },
+        },
+      };
+    });
+  },
+});
+
+async function freeze(
+  tx: Tx,
+  plan: PlanRow,
+  { draft, now }: { readonly draft: PlanVersionRow; readonly now: Date },
+): Promise<PlanVersionRow> {
+  const product = await findProduct(tx, plan.environment, plan.product_id);
+  const result = publishPlan({
+    currency: draft.currency,
+    interval_unit: draft.interval_unit,
+    interval_count: draft.interval_count,
+    billing_time: draft.billing_time,
+    base_price_minor: draft.base_price_minor,
+    credit_terms: draft.credit_terms,
+    rate_limits: draft.rate_limits,
+    charges: await listCharges(tx, draft.id),
+    features: await listPlanFeatures(tx, draft.id),
+    meters: await allMeters(tx, plan.environment),
+    credit_definition: product?.credit_definition ?? null,
+  });
+  if (result.kind === 'ok') return publishVersion(tx, draft.id, result.definition, now);
+  throw new ApiProblem(
+    'publish_refused',
+    result.faults.map(({ message, mend }) => `${message}: ${mend}`).join(' '),
+    {
+      errors: result.faults.map(({ field, message, mend }) => ({
+        field,
+        message: `${message}. ${mend}`,
+      })),
+      extra: { faults: result.faults },
+    },
+  );
+}
+
+const createVersion = route({
+  operationId: 'createPlanVersion',
+  method: 'post',
+  path: '/plans/{plan_id}/versions',
+  tag: 'Plans',
+  summary: 'Begin the next version',
+  description:
+    'A draft with everything that the newest version holds. Who has subscribed keeps the version that was bought.',
+  roles: operators,
+  body: object({}),
+  bodyOptional: true,
+  answers: planAnswers('The plan with its new draft.', 201),
+  problems: ['draft_exists'],
+  handle: async (call) => {
+    const plan = await requirePlan(call, call.param('plan_id'));
+    return call.write(async (tx) => {
+      const draft = await lockDraft(tx, plan.id);
+      if (draft !== null) {
+        throw new ApiProblem(
+          'draft_exists',
+          `Version ${draft.version} is a draft already. Change that one, or publish it.`,
+        );
+      }
+      const source =
+        (await publishedVersion(tx, plan.id)) ?? (await requireCurrentVersion(tx, plan));
+      const version = await copyToDraft(tx, source);
+      return {
+        answer: { status: 201, body: await planToWire(tx, plan, version) },
+        audit: {
+          action: 'plan.new_version',
+          objectId: plan.id,
+          details: { version: version.version },
+        },
+      };
+    });
+  },
+});
+
+async function planVersionToWire(call: Call, plan: PlanRow, version: PlanVersionRow) {
+  return {
+    id: version.id,
+    object: 'plan_version',
+    plan_id: plan.id,
+    ...(await versionToWire(call.db, plan, version)),
+    created_at: wireInstant(version.created_at),
+  };
+}
+
+const listVersionsRoute = route({
+  operationId: 'listPlanVersions',
+  method: 'get',
+  path: '/plans/{plan_id}/versions',
+  tag: 'Plans',
+  summary: 'List the versions of a plan',
+  roles: readers,
+  query: listQuery,
+  answers: answers(200, {
+    description: 'Newest first.',
+    schema: listOfAnswers(PlanVersion, 'PlanVersionList'),
+    example: listExample(planVersionExample),
+  }),
+  handle: async (call, { query }) => {
+    const plan = await requirePlan(call, call.param('plan_id'));
+    const page = await listVersions(call.db, plan.id, pageArgs(query));
+    const wires = new Map<string, unknown>();
+    for (const version of page.rows) {
+      // One after the other: a page must not take every connection of the pool.
+      // oxlint-disable-next-line no-await-in-loop
+      wires.set(version.id, await planVersionToWire(call, plan, version));
+    }
+    return { status: 200, body: listBody(page, (version) => wires.get(version.id)) };
+  },
+});
+
+const showVersion = route({
+  operationId: 'showPlanVersion',
+  method: 'get',
+  path: '/plans/{plan_id}/versions/{version}',
+  tag: 'Plans',
+  summary: 'Show one version of a plan',
+  roles: readers,
+  answers: answers(200, { description: 'It.', schema: PlanVersion, example: planVersionExample }),
+  handle: async (call) => {
+    const plan = await requirePlan(call, call.param('plan_id'));
+    const number = matching(/^[1-9]\d{0,8}$/, '').safeParse(call.param('version'));
+    const version = number.success
+      ? await findVersion(call.db, plan.id, Number(number.data))
+      : null;
+    if (version === null) throw notFound('version', call.param('version'));
+    return { status: 200, body: await planVersionToWire(call, plan, version) };
+  },
+});
+
+export const planRoutes: readonly Route[] = [
+  createPlan,
+  listPlansRoute,
+  showPlan,
+  changePlan,
+  addCharge,
+  removeCharge,
+  addFeature,
+  removeFeature,
+  publish,
+  createVersion,
+  listVersionsRoute,
+  showVersion,
+];

@@ -1,0 +1,224 @@
+/**
+ * The one door from the admin API to Temporal. It connects when it is first needed, and again after a failure: while the
+ * engine is away only the calls that need it are refused, with 503.
+ */
+import {
+  Client,
+  Connection,
+  WithStartWorkflowOperation,
+  WorkflowUpdateFailedError,
+  isGrpcServiceError,
+  type ConnectionOptions,
+  type Workflow,
+} from '@temporalio/client';
+
+import {
+  subscriptionUpdates,
+  taskQueues,
+  workflowIds,
+  workflowTypes,
+  type ActivateReply,
+  type CancelArgs,
+  type CancelReply,
+  type ClosePeriodArgs,
+  type ClosePeriodReply,
+  type PeriodCloseResult,
+  type SetOverageArgs,
+  type SetOverageReply,
+  type SubscriptionInput,
+  type TopUpInput,
+  type TopUpResult,
+} from '../workflows/contracts.ts';
+import { ApiProblem } from './problems.ts';
+
+/** `slow`: the engine has the command and goes on with it; the answer did not come in time. */
+export type EngineReply<T> =
+  | { readonly kind: 'done'; readonly value: T }
+  | { readonly kind: 'slow' }
+  /** The workflow refused: a condition in snake_case and its words. */
+  | { readonly kind: 'refused'; readonly code: string; readonly message: string };
+
+type Wait = { readonly updateId: string; readonly waitMs: number };
+
+export type WorkflowEngine = {
+  /** Starts the subscription's workflow if it does not run, and activates it. */
+  activate(subscriptionId: string, wait: Wait): Promise<EngineReply<ActivateReply>>;
+  cancel(subscriptionId: string, args: CancelArgs, wait: Wait): Promise<EngineReply<CancelReply>>;
+  closePeriod(
+    subscriptionId: string,
+    args: ClosePeriodArgs,
+    wait: Wait,
+  ): Promise<EngineReply<ClosePeriodReply>>;
+  /** Waits for the result of a period close. */
+  closeResult(closeWorkflowId: string, waitMs: number): Promise<EngineReply<PeriodCloseResult>>;
+  setOverage(
+    subscriptionId: string,
+    args: SetOverageArgs,
+    wait: Wait,
+  ): Promise<EngineReply<SetOverageReply>>;
+  /** Starts the top-up's workflow if it does not run, and waits for its result. */
+  topUp(topUpId: string, waitMs: number): Promise<EngineReply<TopUpResult>>;
+  close(): Promise<void>;
+};
+
+export type EngineSettings = {
+  readonly connection: ConnectionOptions;
+  readonly namespace: string;
+};
+
+const CONNECT_MS = 3_000;
+
+/** An engine at an address; connects on first use. */
+export function createWorkflowEngine(settings: EngineSettings): WorkflowEngine {
+  const link = lazyClient(settings);
+  const update = <T>(
+    subscriptionId: string,
+    name: string,
+    call: { readonly args: unknown; readonly wait: Wait },
+  ): Promise<EngineReply<T>> =>
+    link.use(call.wait.waitMs, (client) =>
+      client.workflow
+        .getHandle(workflowIds.subscription(subscriptionId))
+        .executeUpdate<T, [unknown]>(name, { args: [call.args], updateId: call.wait.updateId }),
+    );
+  return {
+    activate: (subscriptionId, wait) =>
+      link.use(wait.waitMs, (client) => activate(client, subscriptionId, wait.updateId)),
+    cancel: (id, args, wait) => update(id, subscriptionUpdates.cancel, { args, wait }),
+    closePeriod: (id, args, wait) => update(id, subscriptionUpdates.closePeriod, { args, wait }),
+    setOverage: (id, args, wait) => update(id, subscriptionUpdates.setOverage, { args, wait }),
+    closeResult: (id, waitMs) =>
+      link.use(waitMs, async (client): Promise<PeriodCloseResult> =>
+        client.workflow.getHandle(id).result(),
+      ),
+    topUp: (id, waitMs) => link.use(waitMs, (client) => topUp(client, id)),
+    close: () => link.close(),
+  };
+}
+
+async function activate(
+  client: Client,
+  subscriptionId: string,
+  updateId: string,
+): Promise<ActivateReply> {
+  const input: SubscriptionInput = { v: 1, subscriptionId };
+  const startWorkflowOperation = new WithStartWorkflowOperation(workflowTypes.subscription, {
+    workflowId: workflowIds.subscription(subscriptionId),
+    taskQueue: taskQueues.workflows,
+    args: [input],
+    workflowIdConflictPolicy: 'USE_EXISTING',
+  });
+  return client.workflow.executeUpdateWithStart<Workflow, ActivateReply, []>(
+    subscriptionUpdates.activate,
+    { updateId, startWorkflowOperation },
+  );
+}
+
+async function topUp(client: Client, topUpId: string): Promise<TopUpResult> {
+  const input: TopUpInput = { v: 1, topUpId };
+  const workflowId = workflowIds.topUp(topUpId);
+  try {
+    await client.workflow.start(workflowTypes.topUp, {
+      workflowId,
+      taskQueue: taskQueues.workflows,
+      args: [input],
+      workflowIdConflictPolicy: 'USE_EXISTING',
+      workflowIdReusePolicy: 'ALLOW_DUPLICATE_FAILED_ONLY',
+    });
+  } catch (error) {
+    // It has run to its end already: its result is what a repeat gets.
+    if (!isNamed(error, 'WorkflowExecutionAlreadyStartedError')) throw error;
+  }
+  const result: TopUpResult = await client.workflow.getHandle(workflowId).result();
+  return result;
+}
+
+function lazyClient(settings: EngineSettings): {
+  use<T>(waitMs: number, work: (client: Client) => Promise<T>): Promise<EngineReply<T>>;
+  close(): Promise<void>;
+} {
+  let opening: Promise<{ client: Client; connection: Connection }> | null = null;
+  const open = async (): Promise<{ client: Client; connection: Connection }> => {
+    const connection = await Connection.connect({
+      ...settings.connection,
+      connectTimeout: CONNECT_MS,
+    });
+    return { connection, client: new Client({ connection, namespace: settings.namespace }) };
+  };
+  return {
+    async use(waitMs, work) {
+      opening ??= open();
+      const { client, connection } = await opening.catch((error: unknown) => {
+        opening = null;
+        throw unavailable(error);
+      });
+      return withinTime(waitMs, () =>
+        connection.withDeadline(Date.now() + waitMs, () => work(client)),
+      );
+    },
+    async close() {
+      const open = await opening?.catch(() => null);
+      opening = null;
+      await open?.connection.close();
+    },
+  };
+}
+
+async function withinTime<T>(waitMs: number, work: () => Promise<T>): Promise<EngineReply<T>> {
+  const { promise: late, resolve } = Promise.withResolvers<EngineReply<T>>();
+  const timer = setTimeout(() => resolve({ kind: 'slow' }), waitMs);
+  const answer = work()
+    .then((value): EngineReply<T> => ({ kind: 'done', value }))
+    .catch((error: unknown) => replyOf<T>(error));
+  // The loser of the race still ends; its failure has been turned into a reply or is told by the winner.
+  answer.catch(() => undefined);
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** gRPC: DEADLINE_EXCEEDED and CANCELLED mean that we stopped waiting; NOT_FOUND that the workflow has ended. */
+function replyOf<T>(error: unknown): EngineReply<T> {
+  const refusal = refusalOf(error);
+  if (refusal !== null) return { kind: 'refused', ...refusal };
+  const code = grpcCodeOf(error);
+  if (code === 1 || code === 4) return { kind: 'slow' };
+  if (code === 5) {
+    return { kind: 'refused', code: 'workflow_not_running', message: 'Its workflow has ended.' };
+  }
+  if (code !== null) throw unavailable(error);
+  throw error;
+}
+
+function refusalOf(error: unknown): { readonly code: string; readonly message: string } | null {
+  if (!(error instanceof WorkflowUpdateFailedError) && !isNamed(error, 'WorkflowFailedError')) {
+    return null;
+  }
+  const cause: unknown = error instanceof Error ? error.cause : null;
+  const message = cause instanceof Error ? cause.message : 'The workflow refused.';
+  const type: unknown = cause instanceof Error && 'type' in cause ? cause.type : null;
+  return { code: typeof type === 'string' ? type : 'refused', message };
+}
+
+function grpcCodeOf(error: unknown): number | null {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    if (isGrpcServiceError(at)) return at.code;
+    if (isNamed(at, 'WorkflowNotFoundError')) return 5;
+    if (isNamed(at, 'WorkflowUpdateRPCTimeoutOrCancelledError')) return 4;
+  }
+  return null;
+}
+
+function isNamed(error: unknown, name: string): boolean {
+  return error instanceof Error && error.name === name;
+}
+
+function unavailable(cause: unknown): ApiProblem {
+  return new ApiProblem(
+    'workflow_engine_unavailable',
+    'Temporal does not answer. What needs no workflow goes on working; try this again in a few seconds.',
+    { cause },
+  );
+}

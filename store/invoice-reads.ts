@@ -1,0 +1,108 @@
+/** Invoices as they are shown: with their lines and the document that was frozen with them. */
+import type { LineDetails } from '../billing/line.ts';
+import type { Reader } from './db.ts';
+import type { InvoiceDocument } from './invoice-document.ts';
+import {
+  selectPage,
+  selectRow,
+  selectRows,
+  type Environment,
+  type Page,
+  type PageArgs,
+} from './query.ts';
+
+export type InvoiceRead = {
+  readonly id: string;
+  readonly environment: Environment;
+  readonly subscriber_id: string;
+  readonly subscription_id: string | null;
+  readonly period_id: string | null;
+  readonly kind: 'period' | 'change' | 'threshold' | 'top_up';
+  readonly state: 'draft' | 'open' | 'paid' | 'void' | 'uncollectible';
+  readonly payment_status: 'none' | 'pending' | 'succeeded' | 'failed';
+  readonly number: string | null;
+  readonly currency: string;
+  readonly subtotal_minor: bigint;
+  readonly tax_minor: bigint;
+  readonly total_minor: bigint;
+  readonly amount_due_minor: bigint;
+  readonly period_start_at: Date | null;
+  readonly period_end_at: Date | null;
+  readonly document: InvoiceDocument;
+  readonly created_at: Date;
+  readonly finalized_at: Date | null;
+  readonly paid_at: Date | null;
+};
+
+export type InvoiceLineRead = {
+  readonly id: string;
+  readonly invoice_id: string;
+  readonly position: number;
+  readonly kind: 'recurring' | 'usage' | 'overage' | 'one_time' | 'adjustment' | 'top_up';
+  readonly charge_id: string | null;
+  readonly meter_id: string | null;
+  readonly plan_version_id: string | null;
+  readonly description: string;
+  readonly label: string | null;
+  readonly quantity: bigint | null;
+  readonly unit_price: string | null;
+  readonly amount_minor: bigint;
+  readonly details: LineDetails | { readonly top_up_id: string };
+};
+
+const columns = `t.id, t.environment, t.subscriber_id, t.subscription_id, t.period_id, t.kind, t.state, t.payment_status,
+  t.number, t.currency, t.subtotal_minor, t.tax_minor, t.total_minor, t.amount_due_minor, t.period_start_at,
+  t.period_end_at, t.document, t.created_at, t.finalized_at, t.paid_at`;
+
+/** One invoice of the environment by id or number. */
+export async function findInvoiceRead(
+  reader: Reader,
+  environment: Environment,
+  ref: string,
+): Promise<InvoiceRead | null> {
+  return selectRow(
+    reader,
+    `SELECT ${columns} FROM invoices t WHERE t.environment = ? AND (t.id = ? OR t.number = ?)`,
+    [environment, ref, ref],
+  );
+}
+
+export async function listInvoices(
+  reader: Reader,
+  filter: {
+    readonly environment: Environment;
+    readonly subscriberId: string | null;
+    readonly subscriptionId: string | null;
+    readonly periodId: string | null;
+  },
+  page: PageArgs,
+): Promise<Page<InvoiceRead>> {
+  return selectPage(
+    reader,
+    {
+      columns,
+      from: 'invoices t',
+      where: `t.environment = :environment AND (:subscriber::text IS NULL OR t.subscriber_id = :subscriber)
+        AND (:subscription::text IS NULL OR t.subscription_id = :subscription)
+        AND (:period::text IS NULL OR t.period_id = :period)`,
+      bindings: {
+        environment: filter.environment,
+        subscriber: filter.subscriberId,
+        subscription: filter.subscriptionId,
+        period: filter.periodId,
+      },
+    },
+    page,
+  );
+}
+
+export async function listInvoiceLines(
+  reader: Reader,
+  invoiceIds: readonly string[],
+): Promise<readonly InvoiceLineRead[]> {
+  return selectRows(
+    reader,
+    `SELECT * FROM invoice_lines WHERE invoice_id = ANY (?::text[]) ORDER BY invoice_id, position`,
+    [invoiceIds],
+  );
+}
