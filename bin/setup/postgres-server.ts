@@ -158,6 +158,9 @@ async function initialise(binaries: string, data: string, as: Account): Promise<
   const secret = mkdtempSync(join(tmpdir(), 'tollbook-initdb-'));
   const passwordFile = join(secret, 'password');
   writeFileSync(passwordFile, `${PASSWORD}\n`);
+  if (as.owner !== null) {
+    for (const path of [secret, passwordFile]) chownSync(path, as.owner.uid, as.owner.gid);
+  }
   const command = [
     ...as.prefix,
     join(binaries, 'initdb'),
