@@ -119,17 +119,19 @@ function readDemo(file: string): Demo | null {
 }
 
 function demoLines(demo: Demo, stateDir: string): readonly string[] {
-  const gateway = `${demo['GATEWAY_URL']}${demo['SERVED_PATH']}`;
+  const served = `${demo['GATEWAY_URL']}/demo/v1/cheap`;
+  const bill = `${demo['ADMIN_URL']}/api/v1/subscriptions/${demo['DEMO_SUBSCRIPTION_PAYG']}/upcoming_invoice`;
+  const bearer = (key: string | undefined): string => `-H 'Authorization: Bearer ${key}'`;
   return [
     '',
-    `  Key of a subscriber who pays per call     ${demo['PAID_KEY']}`,
-    `  Key of a subscriber without credits       ${demo['EMPTY_KEY']}`,
-    `  (also in ${join(stateDir, 'demo.env')})`,
+    `  Pays per request   ${demo['DEMO_SUBSCRIBER_PAYG']}   ${demo['DEMO_KEY_PAYG']}`,
+    `  Has no credits     ${demo['DEMO_SUBSCRIBER_PREPAID']}   ${demo['DEMO_KEY_PREPAID']}`,
+    `  (keys and tokens are also in ${join(stateDir, 'demo.env')})`,
     '',
-    'Try a request that is served, one that is denied, and the bill so far:',
+    'Try a request that is served, one that is refused, and the bill so far:',
     '',
-    `  curl -i ${gateway} -H 'Authorization: Bearer ${demo['PAID_KEY']}'`,
-    `  curl -i ${gateway} -H 'Authorization: Bearer ${demo['EMPTY_KEY']}'`,
-    `  curl ${demo['ADMIN_URL']}${demo['BILL_PATH']} -H 'Authorization: Bearer ${demo['ADMIN_TOKEN']}'`,
+    `  curl -i ${bearer(demo['DEMO_KEY_PAYG'])} ${served}`,
+    `  curl -i ${bearer(demo['DEMO_KEY_PREPAID'])} ${served}`,
+    `  curl -s ${bearer(demo['ADMIN_TOKEN'])} ${bill}`,
   ];
 }

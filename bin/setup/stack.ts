@@ -150,6 +150,8 @@ export async function problemOfPort(listener: Listener): Promise<string | null> 
   );
 }
 
+const STILL_WAITING_MS = 10_000;
+
 async function bringUp(
   config: StackConfig,
   options: StackOptions,
@@ -178,9 +180,17 @@ async function bringUp(
     options.signal?.throwIfAborted();
     const tier: Supervised[] = [];
     tiers.push(tier);
+    const waitingFor = new Set(parts.map(({ name }) => name));
+    const ticker = setInterval(() => {
+      options.say(`  … still waiting for ${[...waitingFor].join(', ')}`);
+    }, STILL_WAITING_MS);
     const started = await Promise.allSettled(
-      parts.filter(isThere).map(async (part) => tier.push(await supervise(part, report))),
+      parts.filter(isThere).map(async (part) => {
+        tier.push(await supervise(part, report));
+        waitingFor.delete(part.name);
+      }),
     );
+    clearInterval(ticker);
     write();
     const failed = started.find((result) => result.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
