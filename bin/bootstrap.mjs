@@ -36,6 +36,9 @@ const programs = {
   fix: ['bin/check.ts', '--fix'],
   setup: ['bin/prepare.ts'],
   migrate: ['bin/migrate.ts'],
+  seed: ['bin/seed.ts'],
+  invariants: ['bin/invariants.ts'],
+  cases: ['bin/cases.ts'],
 };
 
 const [command = '', ...rest] = process.argv.slice(2);

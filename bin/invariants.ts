@@ -1,15 +1,12 @@
 /**
- * `npm run invariants`: asks the database of DATABASE_URL whether everything that must be true of it is. Prints one line
+ * `npm run invariants`: asks the database (that of the stack, or of DATABASE_URL) whether everything that must be true of it is. Prints one line
  * a violation; ends with 1 when there is one. `--json` prints one JSON array instead.
  */
 import { findViolations, invariants } from '../store/invariants.ts';
 import { openDb } from '../store/db.ts';
+import { readConfig } from './config.ts';
 
-const databaseUrl = process.env['DATABASE_URL'];
-if (databaseUrl === undefined || databaseUrl === '') {
-  console.error('Set DATABASE_URL to the database that is to be checked.');
-  process.exit(2);
-}
+const { databaseUrl } = readConfig(process.env);
 const db = openDb(databaseUrl, { poolMax: 1, name: 'tollbook-invariants' });
 try {
   // One snapshot: sums that are read one after the other must be of the same moment.

@@ -185,7 +185,7 @@ async function bringUp(
       options.say(`  … still waiting for ${[...waitingFor].join(', ')}`);
     }, STILL_WAITING_MS);
     const started = await Promise.allSettled(
-      parts.filter(isThere).map(async (part) => {
+      parts.map(async (part) => {
         tier.push(await supervise(part, report));
         waitingFor.delete(part.name);
       }),
@@ -394,15 +394,6 @@ async function createDatabase(url: string): Promise<void> {
   } finally {
     await client.end();
   }
-}
-
-// TEMPORARY while the processes are being written.
-function isThere(part: Part): boolean {
-  const program = part.name
-    .replace(/^payments$/, 'payments-sandbox')
-    .replace(/^gateway-.*/, 'gateway');
-  const isOurs = /^(payments-sandbox|demo-upstream|drain|worker|admin|gateway)$/.test(program);
-  return !isOurs || existsSync(join(repositoryFolder, 'bin', `${program}.ts`));
 }
 
 const PROGRAM_WITHIN_MS = 120_000;

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 
+import { Redis } from 'ioredis';
 import { pino } from 'pino';
 
 import type { PlanDefinition } from '../../billing/plan.ts';
@@ -272,4 +273,14 @@ export async function grant(db: Db, subscriberId: string, credits: number): Prom
     });
     return coreSeq;
   });
+}
+
+/** Takes from a shard what it holds of a subscriber; null: the map and the catalogue. */
+export async function deleteKeys(url: string, subscriberId: string | null): Promise<void> {
+  const redis = new Redis(url);
+  const tag = `{${subscriberId ?? ''}}`;
+  await redis.del(
+    subscriberId === null ? ['tb:map', 'tb:cat'] : [`${tag}:s`, `${tag}:d0`, `${tag}:d1`],
+  );
+  redis.disconnect();
 }

@@ -9,7 +9,7 @@ function routeRow(id: string, method: string, path: string): CatalogueRoute {
 
 function productRow(overrides: Partial<CatalogueProduct> = {}): CatalogueProduct {
   return {
-    id: 'prod_1',
+    id: 'prod_0000000000000000000001',
     environment: 'test',
     key: 'weather',
     hosts: [],
@@ -95,11 +95,16 @@ describe('gateway/route-table', () => {
     ['an unknown source', withMeter({ source: { kind: 'eval' } })],
     ['a pointer without a slash', withMeter({ source: { kind: 'json', pointer: 'usage' } })],
     ['a header with a line break', withMeter({ source: { kind: 'header', name: 'a\r\nb' } })],
+    [
+      'a meter twice',
+      { ...productRow(), routes: [{ ...routeRow('r', 'GET', '/x'), meters: [meter, meter] }] },
+    ],
+    ['a meter that no shard takes', withMeter({ meter: 'Calls!' })],
     ['null', null],
   ];
   for (const [what, row] of faulty) {
     it(`disables only the product with ${what}`, () => {
-      const good = productRow({ id: 'prod_2', key: 'good' });
+      const good = productRow({ id: 'prod_0000000000000000000002', key: 'good' });
       const both = compileRouteTable(
         JSON.parse(JSON.stringify({ version: 1, products: [row, good] })) as Catalogue,
       );

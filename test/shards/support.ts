@@ -133,9 +133,7 @@ export function constraintsOf(
     version: 1,
     clockOffsetMs: 0,
     products: [productOf(setting, segments)],
-    keys: [
-      { keyId: setting.keyId, digest16: setting.digest16, expiresMs: null, productIds: [] },
-    ],
+    keys: [{ keyId: setting.keyId, digest16: setting.digest16, expiresMs: null, productIds: [] }],
     ...overrides,
   };
 }
@@ -168,10 +166,7 @@ export function rateOf(limit: number, windowMs: number, name = 'per_window'): Ra
 }
 
 /** The plan sells credits; a call costs `microPerUnit`. */
-export function creditsFor(
-  microPerUnit: number,
-  meter = 'calls',
-): SegmentConstraints['credits'] {
+export function creditsFor(microPerUnit: number, meter = 'calls'): SegmentConstraints['credits'] {
   return { unit: 'credit', rates: [{ meter, microPerUnit }] };
 }
 

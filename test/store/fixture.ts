@@ -88,8 +88,12 @@ export const MONTHS = [
   ['2025-03-01T00:00:00Z', '2025-04-01T00:00:00Z'],
 ] as const;
 
-/** A subscriber with a subscription of the world's plan. */
-export async function seedParty(db: Db, world: World): Promise<Party> {
+/** A subscriber with a subscription of the world's plan; `months`: the spans of its three periods, ISO instants. */
+export async function seedParty(
+  db: Db,
+  world: World,
+  months: readonly (readonly [string, string])[] = MONTHS,
+): Promise<Party> {
   const subscriberId = newId('sbr');
   const subscriptionId = newId('sub');
   await db('subscribers').insert({ id: subscriberId, environment: 'test', name: 'Ada', slot: 7 });
@@ -103,20 +107,25 @@ export async function seedParty(db: Db, world: World): Promise<Party> {
     state: 'active',
     currency: 'USD',
     time_zone: 'UTC',
-    anchor_at: MONTHS[0][0],
+    anchor_at: months[0]?.[0],
   });
   const periods = [];
-  for (const index of MONTHS.keys()) {
-    periods.push(await seedPeriod(db, { subscriptionId, world, index }));
+  for (const [index, span] of months.entries()) {
+    periods.push(await seedPeriod(db, { subscriptionId, world, index, span }));
   }
   return { subscriberId, subscriptionId, apiKeyId: newId('key'), periods };
 }
 
 async function seedPeriod(
   db: Db,
-  args: { readonly subscriptionId: string; readonly world: World; readonly index: number },
+  args: {
+    readonly subscriptionId: string;
+    readonly world: World;
+    readonly index: number;
+    readonly span: readonly [string, string];
+  },
 ): Promise<{ readonly periodId: string; readonly segmentId: bigint }> {
-  const [startAt, endAt] = MONTHS[args.index] ?? MONTHS[0];
+  const [startAt, endAt] = args.span;
   const periodId = newId('per');
   await db('periods').insert({
     id: periodId,

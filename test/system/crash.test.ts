@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Account } from '../../bin/demo/account.ts';
 import { sendRequests } from '../../bin/demo/load.ts';
 import { type Db, openDb } from '../../store/db.ts';
-import { brokenInvariants } from '../../store/invariants.ts';
+import { findViolations } from '../../store/invariants.ts';
 import { type SystemStack, systemStack } from './stack.ts';
 
 const CONCURRENCY = 16;
@@ -74,7 +74,7 @@ describe('system › kill -9 under load', function () {
         [account.subscriptionId],
       );
       assert.equal(rolled.rows[0]?.quantity, BigInt(events.size));
-      assert.deepEqual(await brokenInvariants(db), []);
+      assert.deepEqual(await findViolations(db), []);
     });
   }
 });

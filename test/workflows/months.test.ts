@@ -5,7 +5,7 @@ import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import { listPeriods } from '../../store/periods.ts';
 import { timeSkipping } from '../support/temporal.ts';
 import { until } from '../support/until.ts';
-import { ofEnvironment, quietRuntime, type Rig, startRig } from './support/rig.ts';
+import { ofEnvironment, quietRuntime, type Rig, sleepUntil, startRig } from './support/rig.ts';
 import {
   faultsOf,
   seedPlan,
@@ -121,9 +121,4 @@ function numberInYear(end: string): string {
     .slice(1)
     .filter((other) => other.slice(0, 4) === end.slice(0, 4) && other <= end).length;
   return String(place).padStart(4, '0');
-}
-
-async function sleepUntil(environment: TestWorkflowEnvironment, atMs: number): Promise<void> {
-  const leftMs = atMs - (await environment.currentTimeMs());
-  if (leftMs > 0) await environment.sleep(leftMs);
 }

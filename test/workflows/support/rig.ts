@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { Client } from '@temporalio/client';
+import type { Client } from '@temporalio/client';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import {
   DefaultLogger,
@@ -15,6 +15,7 @@ import {
 import type { ActivityDeps } from '../../../activities/ports.ts';
 import { startWorkflowWith } from '../../../bin/worker-parts/start-workflow.ts';
 import { bundleWorkflows, createWorkers } from '../../../bin/worker-parts/workers.ts';
+import type { PaymentProvider } from '../../../payments/port.ts';
 import { sandboxProvider } from '../../../payments/sandbox-client.ts';
 import { type Sandbox, startSandbox } from '../../../payments/sandbox-server.ts';
 import { type Db, openDb } from '../../../store/db.ts';
@@ -32,6 +33,8 @@ import { subscription } from '../../../workflows/index.ts';
 export type Ports = Partial<Pick<ActivityDeps, 'shards' | 'isDrained' | 'waitForApplied'>> & {
   /** How long the provider's client waits for an answer. */
   readonly paymentTimeoutMs?: number;
+  /** Puts something between the workflows and the provider. */
+  readonly throughPayments?: (provider: PaymentProvider) => PaymentProvider;
 };
 
 export type Rig = {
@@ -124,12 +127,13 @@ function makeDeps(of: {
   readonly ports: Ports;
 }): ActivityDeps {
   const { db, ports } = of;
+  const provider = sandboxProvider({
+    url: of.sandbox.url,
+    ...(ports.paymentTimeoutMs === undefined ? {} : { timeoutMs: ports.paymentTimeoutMs }),
+  });
   return {
     db,
-    payments: sandboxProvider({
-      url: of.sandbox.url,
-      ...(ports.paymentTimeoutMs === undefined ? {} : { timeoutMs: ports.paymentTimeoutMs }),
-    }),
+    payments: ports.throughPayments?.(provider) ?? provider,
     startWorkflow: startWorkflowWith(of.client),
     shards: ports.shards ?? {
       seal: () =>
@@ -151,6 +155,30 @@ async function activate(client: Client, subscriptionId: string): Promise<Activat
   return handle.executeUpdate<ActivateReply, []>(subscriptionUpdates.activate, {
     updateId: `activate-${subscriptionId}`,
   });
+}
+
+/** Waits in the time of a time-skipping server, a second at a step, until the promise settles. */
+export async function whileTimePasses<T>(
+  environment: TestWorkflowEnvironment,
+  promise: Promise<T>,
+): Promise<T> {
+  const state = { isSettled: false };
+  const settled = promise.finally(() => {
+    state.isSettled = true;
+  });
+  // A rejection is reported by the await below.
+  settled.catch(() => undefined);
+  while (!state.isSettled) await environment.sleep(1000);
+  return settled;
+}
+
+/** Passes time until the instant (epoch ms) has come. */
+export async function sleepUntil(
+  environment: TestWorkflowEnvironment,
+  atMs: number,
+): Promise<void> {
+  const leftMs = atMs - (await environment.currentTimeMs());
+  if (leftMs > 0) await environment.sleep(leftMs);
 }
 
 export function ofEnvironment(environment: TestWorkflowEnvironment): {
