@@ -1,0 +1,416 @@
+import type { Reader } from './db.ts';
+import { selectRows } from './query.ts';
+
+/**
+ * What must be true of the database at every moment, whatever was interrupted: each is a query that finds nothing.
+ * The numbers are kept for ever. What can only be known of a running system (balances of the shards, open holds) is
+ * compared elsewhere; here the shard speaks through its facts.
+ */
+export type Invariant = {
+  readonly id: string;
+  readonly sentence: string;
+  /**
+   * `always`: broken by one row at any moment. `in_time`: something that others wait for has not happened for too long;
+   * after a crash it may take its grace to come right.
+   */
+  readonly kind: 'always' | 'in_time';
+  /** Gives `subject` (what is wrong) and `detail`, one row for each violation. */
+  readonly sql: string;
+};
+
+export type Violation = {
+  readonly id: string;
+  readonly sentence: string;
+  readonly kind: Invariant['kind'];
+  readonly subject: string;
+  readonly detail: string;
+};
+
+/** So many violations of one invariant are shown; the rest is more of the same. */
+const SHOWN_MAX = 20;
+
+/** Runs them one after the other; use a REPEATABLE READ transaction on a database that is written to. */
+export async function findViolations(
+  db: Reader,
+  chosen: readonly Invariant[] = invariants,
+): Promise<readonly Violation[]> {
+  const found: Violation[] = [];
+  for (const { id, sentence, kind, sql } of chosen) {
+    const rows = await selectRows<{ subject: unknown; detail: unknown }>(
+      db,
+      `SELECT subject, detail FROM (${sql}) AS violations LIMIT ${SHOWN_MAX}`,
+    );
+    for (const row of rows) {
+      found.push({ id, sentence, kind, subject: String(row.subject), detail: String(row.detail) });
+    }
+  }
+  return found;
+}
+
+/** A subscriber's account in the ledger, by what it sums to. */
+const ACCOUNT_SUMS = `SELECT a.environment, a.subscriber_id, a.asset, a.kind, sum(e.amount) AS amount
+  FROM accounts a JOIN ledger_entries e ON e.account_id = a.id GROUP BY a.id`;
+const FINAL_INVOICES = `SELECT * FROM invoices WHERE finalized_at IS NOT NULL AND state <> 'void'`;
+
+export const invariants: readonly Invariant[] = [
+  {
+    id: 'I1',
+    sentence: 'Every ledger transaction has two entries or more and sums to zero in each asset.',
+    kind: 'always',
+    sql: `SELECT e.txn_id AS subject, a.asset || ' sums to ' || sum(e.amount) AS detail
+      FROM ledger_entries e JOIN accounts a ON a.id = e.account_id GROUP BY e.txn_id, a.asset HAVING sum(e.amount) <> 0
+      UNION ALL SELECT t.id, count(e.id) || ' entries' FROM ledger_txns t LEFT JOIN ledger_entries e ON e.txn_id = t.id
+      GROUP BY t.id HAVING count(e.id) < 2`,
+  },
+  {
+    id: 'I2',
+    sentence: 'The whole ledger sums to zero in each environment and asset.',
+    kind: 'always',
+    sql: `SELECT a.environment || ' ' || a.asset AS subject, sum(e.amount) AS detail
+      FROM ledger_entries e JOIN accounts a ON a.id = e.account_id
+      GROUP BY a.environment, a.asset HAVING sum(e.amount) <> 0`,
+  },
+  {
+    id: 'I3',
+    sentence: 'No account of credits that a subscriber has is below zero.',
+    kind: 'always',
+    sql: `SELECT subscriber_id AS subject, kind || ' ' || asset || ' ' || amount AS detail FROM (${ACCOUNT_SUMS}) s
+      WHERE subscriber_id IS NOT NULL AND kind IN ('available', 'spent', 'expired', 'refunded') AND amount < 0`,
+  },
+  {
+    id: 'I4',
+    sentence: 'Granted = available + spent + expired + refunded, for each subscriber and unit.',
+    kind: 'always',
+    sql: `WITH g AS (
+        SELECT w.subscriber_id, 'credit:' || w.unit AS asset, sum(g.amount_micro) AS amount
+        FROM grants g JOIN wallets w ON w.id = g.wallet_id GROUP BY 1, 2),
+      l AS (
+        SELECT subscriber_id, asset, sum(amount) AS amount FROM (${ACCOUNT_SUMS}) s
+        WHERE subscriber_id IS NOT NULL AND asset LIKE 'credit:%' GROUP BY 1, 2)
+      SELECT subscriber_id AS subject, asset || ': granted ' || coalesce(g.amount, 0) || ', ledger ' || coalesce(l.amount, 0) AS detail
+      FROM g FULL JOIN l USING (subscriber_id, asset) WHERE coalesce(g.amount, 0) <> coalesce(l.amount, 0)`,
+  },
+  {
+    id: 'I5',
+    sentence:
+      "An event's credits are the sum of its takes, each from a bucket of its own subscriber.",
+    kind: 'always',
+    sql: `SELECT event_id AS subject, 'credits ' || credits_micro AS detail FROM usage_events u
+      WHERE credits_micro <> (SELECT coalesce(sum(m), 0) FROM unnest(bucket_micro) AS m)
+      UNION ALL SELECT u.event_id, 'bucket ' || t.bucket_id FROM usage_events u
+      CROSS JOIN unnest(u.bucket_ids) AS t(bucket_id)
+      LEFT JOIN buckets b ON b.id = t.bucket_id LEFT JOIN wallets w ON w.id = b.wallet_id
+      WHERE w.subscriber_id IS DISTINCT FROM u.subscriber_id`,
+  },
+  {
+    id: 'I6',
+    sentence:
+      'An event from outside stands for one row of what was sent in, of the same subscriber.',
+    kind: 'always',
+    sql: `SELECT u.event_id AS subject, coalesce(x.subscriber_id, 'nothing was sent in') AS detail
+      FROM usage_events u LEFT JOIN external_events x ON x.op_id = u.event_id
+      WHERE 'external' = ANY (u.flags)
+        AND (x.subscriber_id, x.environment) IS DISTINCT FROM (u.subscriber_id, u.environment)`,
+  },
+  {
+    id: 'I7',
+    sentence:
+      'What a shard took for a void or a debit is between nothing and what was asked; a grant takes nothing.',
+    kind: 'always',
+    sql: `SELECT subscriber_id AS subject, verb || ' ' || seq || ': ' || taken_micro || ' of ' || amount_micro AS detail
+      FROM core_log WHERE taken_micro < 0 OR taken_micro > amount_micro OR (verb = 'grant' AND taken_micro IS NOT NULL)`,
+  },
+  {
+    id: 'I8',
+    sentence: 'A void or debit that the shard has applied is answered within five minutes.',
+    kind: 'in_time',
+    sql: `SELECT subscriber_id AS subject, verb || ' ' || seq AS detail FROM core_log
+      WHERE verb <> 'grant' AND taken_micro IS NULL AND applied_at < now() - interval '5 minutes'`,
+  },
+  {
+    id: 'I9',
+    sentence: 'No event is there twice, and each lies on the day that its name says.',
+    kind: 'always',
+    sql: `SELECT event_id AS subject, count(*) || ' times' AS detail FROM usage_events GROUP BY event_id HAVING count(*) > 1
+      UNION ALL SELECT event_id, event_day::text FROM usage_events WHERE to_char(event_day, 'YYYYMMDD') <> left(event_id, 8)`,
+  },
+  {
+    id: 'I10',
+    sentence: 'Every business key has had its effect once.',
+    kind: 'always',
+    sql: `SELECT key AS subject, what || ' ' || count(*) || ' times' AS detail FROM (
+        SELECT 'ledger' AS what, business_key AS key FROM ledger_txns
+        UNION ALL SELECT 'grant', business_key FROM grants
+        UNION ALL SELECT 'core log', business_key FROM core_log
+        UNION ALL SELECT 'payment', business_key FROM payments
+        UNION ALL SELECT 'invoice', business_key FROM invoices
+        UNION ALL SELECT 'top-up', business_key FROM top_ups
+        UNION ALL SELECT 'outbox', business_key FROM outbox) AS k
+      GROUP BY what, key HAVING count(*) > 1`,
+  },
+  {
+    id: 'I11',
+    sentence:
+      'A spend is the sum of the events that name it; an event with credits names one, or was paid by debits.',
+    kind: 'always',
+    sql: `WITH named AS (
+        SELECT ledger_txn_id AS id, subscriber_id, sum(credits_micro) AS micro FROM usage_events
+        WHERE ledger_txn_id IS NOT NULL GROUP BY 1, 2),
+      posted AS (
+        SELECT t.id, a.subscriber_id, sum(e.amount) AS micro FROM ledger_txns t
+        JOIN ledger_entries e ON e.txn_id = t.id JOIN accounts a ON a.id = e.account_id
+        WHERE t.kind = 'spend' AND a.kind = 'spent' GROUP BY 1, 2)
+      SELECT id::text AS subject, 'events ' || coalesce(n.micro, 0) || ', posted ' || coalesce(p.micro, 0) AS detail
+      FROM named n FULL JOIN posted p USING (id, subscriber_id) WHERE n.micro IS DISTINCT FROM p.micro
+      UNION ALL SELECT u.event_id, u.credits_micro || ' micro-credits' FROM usage_events u
+      WHERE u.credits_micro > 0 AND u.ledger_txn_id IS NULL AND u.credits_micro <> (
+        SELECT coalesce(sum(l.taken_micro), 0) FROM core_log l
+        WHERE l.subscriber_id = u.subscriber_id
+          AND (l.business_key = 'unheld:' || u.event_id OR l.business_key LIKE 'unheld:' || u.event_id || ':%'))`,
+  },
+  {
+    id: 'I12',
+    sentence: "What a subscriber has spent is the sum of its events' credits.",
+    kind: 'always',
+    sql: `WITH l AS (SELECT subscriber_id, sum(amount) AS micro FROM (${ACCOUNT_SUMS}) s WHERE kind = 'spent' GROUP BY 1),
+      u AS (SELECT subscriber_id, sum(credits_micro) AS micro FROM usage_events GROUP BY 1)
+      SELECT subscriber_id AS subject, 'ledger ' || coalesce(l.micro, 0) || ', events ' || coalesce(u.micro, 0) AS detail
+      FROM l FULL JOIN u USING (subscriber_id) WHERE coalesce(l.micro, 0) <> coalesce(u.micro, 0)`,
+  },
+  {
+    id: 'I13',
+    sentence:
+      'An event lies in the segment that holds its instant, or adjusts the closed period that does.',
+    kind: 'always',
+    sql: `SELECT u.event_id AS subject, u.occurred_at || ' in segment ' || u.segment_id AS detail
+      FROM usage_events u LEFT JOIN segments s ON s.id = u.segment_id
+      LEFT JOIN periods p ON p.id = coalesce(u.adjusts_period_id, u.period_id)
+      WHERE s.id IS NULL OR p.id IS NULL OR s.period_id <> u.period_id
+        OR s.subscription_id <> u.subscription_id OR p.subscription_id <> u.subscription_id
+        OR u.occurred_at < p.start_at OR u.occurred_at >= p.end_at
+        OR (u.adjusts_period_id IS NULL AND (u.occurred_at < s.from_at OR u.occurred_at >= s.until_at))
+        OR (u.adjusts_period_id IS NOT NULL AND p.state <> 'closed')`,
+  },
+  {
+    id: 'I14',
+    sentence: 'Periods tile without a gap or an overlap, and segments tile the period they lie in.',
+    kind: 'always',
+    sql: `SELECT id AS subject, 'begins ' || start_at || ', the one before ends ' || before AS detail FROM (
+        SELECT id, start_at, lag(end_at) OVER (PARTITION BY subscription_id ORDER BY start_at) AS before
+        FROM periods WHERE state <> 'void') AS p WHERE before <> start_at
+      UNION ALL SELECT p.id, 'its segments do not fill it' FROM periods p
+      LEFT JOIN segments s ON s.period_id = p.id AND NOT s.void
+      WHERE p.state <> 'void' GROUP BY p.id
+      HAVING range_agg(tstzrange(s.from_at, s.until_at)) IS DISTINCT FROM tstzmultirange(tstzrange(p.start_at, p.end_at))`,
+  },
+  {
+    id: 'I15',
+    sentence:
+      'A closed period has exactly one invoice that counts; one that is not closed has none that is final.',
+    kind: 'always',
+    sql: `SELECT p.id AS subject, p.state || ', ' || count(i.id) || ' invoices' AS detail
+      FROM periods p LEFT JOIN (${FINAL_INVOICES}) i ON i.period_id = p.id AND i.kind = 'period'
+      GROUP BY p.id HAVING count(i.id) <> CASE WHEN p.state = 'closed' THEN 1 ELSE 0 END`,
+  },
+  {
+    id: 'I16',
+    sentence:
+      "An invoice's subtotal is the sum of its lines, its total that and the tax, what is due the rest after the balance.",
+    kind: 'always',
+    sql: `SELECT i.id AS subject, 'total ' || i.total_minor || ', lines ' || coalesce(sum(l.amount_minor), 0) AS detail
+      FROM invoices i LEFT JOIN invoice_lines l ON l.invoice_id = i.id GROUP BY i.id
+      HAVING i.subtotal_minor <> coalesce(sum(l.amount_minor), 0) OR i.total_minor <> i.subtotal_minor + i.tax_minor
+        OR i.amount_due_minor <> i.total_minor - i.balance_applied_minor`,
+  },
+  {
+    id: 'I17',
+    sentence: 'The quantity that a period bills is the quantity that was metered in it.',
+    kind: 'always',
+    sql: `SELECT b.id AS subject, b.meter_id || ': billed ' || b.billed || ', metered ' || b.metered AS detail FROM (
+        SELECT i.id, l.meter_id, sum((l.details->>'total')::numeric - coalesce((l.details->>'before')::numeric, 0)) AS billed,
+          (SELECT coalesce(sum(CASE WHEN max(l.details->>'aggregation') = 'COUNT' THEN r.event_count ELSE r.quantity END), 0)
+            FROM usage_rollups r JOIN segments s ON s.id = r.segment_id
+            LEFT JOIN periods a ON a.id = r.adjusts_period_id
+            WHERE s.period_id = i.period_id AND r.meter_id = l.meter_id
+              AND (r.adjusts_period_id = '' OR (r.adjusts_period_id <> s.period_id AND a.interval_index =
+                (SELECT interval_index FROM periods WHERE id = i.period_id)))) AS metered
+        FROM (${FINAL_INVOICES}) i JOIN invoice_lines l ON l.invoice_id = i.id
+        WHERE i.kind = 'period' AND l.kind = 'usage' AND l.details->>'aggregation' IN ('SUM', 'COUNT')
+        GROUP BY i.id, i.period_id, l.meter_id, l.charge_id) AS b
+      WHERE b.billed <> b.metered`,
+  },
+  {
+    id: 'I18',
+    sentence:
+      'A final invoice is what was posted when it became final, and has the digest of its content.',
+    kind: 'always',
+    sql: `SELECT i.id AS subject, 'total ' || i.total_minor || ', posted ' || coalesce(p.minor, 0) AS detail
+      FROM (${FINAL_INVOICES}) i LEFT JOIN (
+        SELECT t.business_key, sum(e.amount) AS minor FROM ledger_txns t JOIN ledger_entries e ON e.txn_id = t.id
+        JOIN accounts a ON a.id = e.account_id WHERE t.kind = 'invoice' AND a.kind = 'receivable' GROUP BY 1) p
+        ON p.business_key = 'invoice:' || i.id
+      WHERE i.total_minor <> coalesce(p.minor, 0) OR octet_length(i.content_digest) IS DISTINCT FROM 32`,
+  },
+  {
+    id: 'I19',
+    sentence: 'A payment has at most one grant: of what was bought, to who paid, once it was paid.',
+    kind: 'always',
+    sql: `SELECT g.id AS subject, 'payment ' || g.payment_id AS detail FROM grants g
+      JOIN wallets w ON w.id = g.wallet_id LEFT JOIN payments p ON p.id = g.payment_id
+      LEFT JOIN top_ups t ON t.payment_id = g.payment_id
+      WHERE g.payment_id IS NOT NULL AND (p.state IS DISTINCT FROM 'succeeded'
+        OR p.subscriber_id IS DISTINCT FROM w.subscriber_id OR t.credits_micro IS DISTINCT FROM g.amount_micro
+        OR t.wallet_id IS DISTINCT FROM g.wallet_id)
+      UNION ALL SELECT payment_id, count(*) || ' grants' FROM grants
+      WHERE payment_id IS NOT NULL GROUP BY payment_id HAVING count(*) > 1`,
+  },
+  {
+    id: 'I20',
+    sentence: 'A top-up that is paid has its grant within five minutes.',
+    kind: 'in_time',
+    sql: `SELECT p.id AS subject, 'paid ' || p.updated_at AS detail
+      FROM payments p LEFT JOIN grants g ON g.payment_id = p.id
+      WHERE p.kind = 'top_up' AND p.state = 'succeeded' AND g.id IS NULL AND p.updated_at < now() - interval '5 minutes'`,
+  },
+  {
+    id: 'I21',
+    sentence:
+      'What is left of the grants is between nothing and what they gave, and adds up to what is available.',
+    kind: 'always',
+    sql: `SELECT id AS subject, remaining_micro || ' of ' || amount_micro AS detail FROM grants
+      WHERE remaining_micro < 0 OR remaining_micro > amount_micro
+      UNION ALL SELECT w.subscriber_id, w.unit || ': left ' || sum(g.remaining_micro) || ', available ' || coalesce(max(l.amount), 0)
+      FROM grants g JOIN wallets w ON w.id = g.wallet_id
+      LEFT JOIN (${ACCOUNT_SUMS}) l ON l.subscriber_id = w.subscriber_id AND l.asset = 'credit:' || w.unit AND l.kind = 'available'
+      GROUP BY w.id HAVING sum(g.remaining_micro) <> coalesce(max(l.amount), 0)`,
+  },
+  {
+    id: 'I22',
+    sentence: 'Every quantity is a number from zero to 10^15 - 1, and every sum of them is finite.',
+    kind: 'always',
+    sql: `SELECT event_id AS subject, quantities::text AS detail FROM usage_events
+      WHERE NOT (0 <= ALL (quantities) AND 999999999999999 >= ALL (quantities) AND array_position(quantities, NULL) IS NULL)
+        OR credits_micro NOT BETWEEN 0 AND 999999999999999 OR overage_micro NOT BETWEEN 0 AND 999999999999999
+        OR written_off_micro NOT BETWEEN 0 AND 999999999999999
+      UNION ALL SELECT subscription_id, quantity::text FROM usage_rollups WHERE NOT (quantity >= 0 AND quantity < 1e30)
+      UNION ALL SELECT subscription_id, credits_micro || ' ' || overage_micro || ' ' || written_off_micro FROM credit_rollups
+      WHERE NOT (credits_micro >= 0 AND credits_micro < 1e30 AND overage_micro >= 0 AND overage_micro < 1e30
+        AND written_off_micro >= 0 AND written_off_micro < 1e30)`,
+  },
+  {
+    id: 'I23',
+    sentence: 'No row mixes two subscribers, or the two environments.',
+    kind: 'always',
+    sql: `SELECT u.event_id AS subject, 'event of ' || b.subscriber_id || ', ' || b.environment AS detail
+      FROM usage_events u JOIN subscriptions b ON b.id = u.subscription_id
+      WHERE (b.subscriber_id, b.environment, b.product_id) IS DISTINCT FROM (u.subscriber_id, u.environment, u.product_id)
+      UNION ALL SELECT b.id, 'subscription of ' || s.id FROM subscriptions b JOIN subscribers s ON s.id = b.subscriber_id
+      WHERE s.environment <> b.environment
+      UNION ALL SELECT u.event_id, 'spend of ' || a.subscriber_id FROM usage_events u
+      JOIN ledger_entries e ON e.txn_id = u.ledger_txn_id JOIN accounts a ON a.id = e.account_id
+      WHERE a.subscriber_id <> u.subscriber_id OR a.environment <> u.environment
+      UNION ALL SELECT g.id, 'bucket of another wallet' FROM grants g JOIN buckets b ON b.id = g.bucket_id
+      WHERE b.wallet_id <> g.wallet_id
+      UNION ALL SELECT i.id, 'invoice of ' || i.subscriber_id FROM invoices i JOIN subscriptions b ON b.id = i.subscription_id
+      WHERE (b.subscriber_id, b.environment) IS DISTINCT FROM (i.subscriber_id, i.environment)
+      UNION ALL SELECT t.id::text, 'accounts of two environments' FROM ledger_txns t
+      JOIN ledger_entries e ON e.txn_id = t.id JOIN accounts a ON a.id = e.account_id WHERE a.environment <> t.environment`,
+  },
+  {
+    id: 'I24',
+    sentence:
+      'No event is from more than five minutes ahead or 35 days ago, seen from when it came in.',
+    kind: 'always',
+    sql: `SELECT u.event_id AS subject, u.occurred_at || ' came in ' || u.received_at AS detail
+      FROM usage_events u JOIN subscribers s ON s.id = u.subscriber_id
+      WHERE s.clock_offset_ms = 0 AND (u.occurred_at > u.received_at + interval '5 minutes'
+        OR u.occurred_at < u.received_at - interval '35 days 1 hour')`,
+  },
+  {
+    id: 'I25',
+    sentence: 'The hours that rating reads are the sums of the events.',
+    kind: 'always',
+    sql: `WITH e AS (
+        SELECT u.subscription_id, u.segment_id, m.meter_id, date_bin('1 hour', u.occurred_at, 'epoch') AS hour,
+          coalesce(u.adjusts_period_id, '') AS adjusts_period_id, sum(m.quantity) AS quantity,
+          count(DISTINCT u.event_id) AS event_count
+        FROM usage_events u CROSS JOIN unnest(u.meter_ids, u.quantities) AS m(meter_id, quantity) GROUP BY 1, 2, 3, 4, 5),
+      c AS (
+        SELECT subscription_id, segment_id, date_bin('1 hour', occurred_at, 'epoch') AS hour,
+          coalesce(adjusts_period_id, '') AS adjusts_period_id, sum(credits_micro) AS credits,
+          sum(overage_micro) AS overage, sum(written_off_micro) AS written_off
+        FROM usage_events GROUP BY 1, 2, 3, 4)
+      SELECT subscription_id AS subject, meter_id || ' ' || hour || ': events ' || coalesce(e.quantity, 0) || ', hour ' || coalesce(r.quantity, 0) AS detail
+      FROM e FULL JOIN usage_rollups r USING (subscription_id, segment_id, meter_id, hour, adjusts_period_id)
+      WHERE (e.quantity, e.event_count) IS DISTINCT FROM (r.quantity, r.event_count)
+      UNION ALL SELECT subscription_id, 'credits of ' || hour
+      FROM c FULL JOIN credit_rollups r USING (subscription_id, segment_id, hour, adjusts_period_id)
+      WHERE (coalesce(c.credits, 0), coalesce(c.overage, 0), coalesce(c.written_off, 0)) IS DISTINCT FROM
+        (coalesce(r.credits_micro, 0), coalesce(r.overage_micro, 0), coalesce(r.written_off_micro, 0))`,
+  },
+  {
+    id: 'I26',
+    sentence: 'Once the slots are given out, each of the 4,096 has one owner.',
+    kind: 'always',
+    sql: `SELECT 'slots' AS subject, count(*) || ' rows, ' || count(DISTINCT slot) || ' slots' AS detail FROM slots
+      HAVING count(*) > 0 AND (count(*) <> 4096 OR count(DISTINCT slot) <> 4096)`,
+  },
+  {
+    id: 'I27',
+    sentence: 'Nothing waits in the outbox for more than a minute, and no fact is parked.',
+    kind: 'in_time',
+    // A low balance is told to whoever asked to hear of it; as yet nobody does.
+    sql: `SELECT business_key AS subject, topic || ' since ' || created_at AS detail FROM outbox
+      WHERE delivered_at IS NULL AND topic <> 'balance_low' AND created_at < now() - interval '60 seconds'
+      UNION ALL SELECT shard || ' ' || incarnation || ' ' || stream_id, reason FROM parked_facts WHERE resolved_at IS NULL`,
+  },
+  {
+    id: 'I28',
+    sentence: 'Invoice numbers have no gap and no repeat in their series.',
+    kind: 'always',
+    sql: `SELECT i.environment || ' ' || i.series AS subject, count(*) || ' invoices up to ' || max(number_in_series) AS detail
+      FROM invoices i LEFT JOIN invoice_series s USING (environment, series)
+      WHERE i.number IS NOT NULL GROUP BY i.environment, i.series, s.last_number
+      HAVING count(*) <> max(number_in_series) OR count(DISTINCT number_in_series) <> count(*)
+        OR min(number_in_series) <> 1 OR s.last_number IS DISTINCT FROM max(number_in_series)`,
+  },
+  {
+    id: 'I29',
+    sentence: 'Of a key only its 32-byte digest is kept.',
+    kind: 'always',
+    sql: `SELECT id AS subject, octet_length(digest) || ' bytes' AS detail FROM api_keys WHERE octet_length(digest) <> 32
+      UNION ALL SELECT id, octet_length(digest) || ' bytes' FROM service_tokens WHERE octet_length(digest) <> 32`,
+  },
+  {
+    id: 'I30',
+    sentence:
+      'The core log of a subscriber has no gap and ends where the subscriber says; nothing is applied that is not written.',
+    kind: 'always',
+    sql: `SELECT s.id AS subject, 'core_seq ' || s.core_seq || ', ' || count(l.seq) || ' entries' AS detail
+      FROM subscribers s LEFT JOIN core_log l ON l.subscriber_id = s.id GROUP BY s.id
+      HAVING count(l.seq) <> s.core_seq OR coalesce(max(l.seq), 0) <> s.core_seq
+        OR s.applied_core_seq > s.core_seq OR s.applied_version > s.runtime_version`,
+  },
+  {
+    id: 'I31',
+    sentence: 'Each grant was told to the shard, for what it gave.',
+    kind: 'always',
+    sql: `SELECT g.id AS subject, g.business_key AS detail FROM grants g JOIN wallets w ON w.id = g.wallet_id
+      LEFT JOIN core_log l ON l.business_key = 'grant:' || g.business_key
+      WHERE (l.verb, l.subscriber_id, l.bucket_id, l.amount_micro)
+        IS DISTINCT FROM ('grant', w.subscriber_id, g.bucket_id, g.amount_micro)`,
+  },
+  {
+    id: 'I32',
+    sentence: 'What a subscriber owes is its final invoices less what it has paid.',
+    kind: 'always',
+    sql: `WITH owed AS (SELECT subscriber_id, asset, amount FROM (${ACCOUNT_SUMS}) s WHERE kind = 'receivable'),
+      due AS (
+        SELECT subscriber_id, currency AS asset, sum(minor) AS amount FROM (
+          SELECT subscriber_id, currency, total_minor - balance_applied_minor AS minor FROM (${FINAL_INVOICES}) i
+          UNION ALL SELECT subscriber_id, currency, -amount_minor FROM payments WHERE state = 'succeeded') AS m
+        GROUP BY 1, 2)
+      SELECT subscriber_id AS subject, asset || ': ledger ' || coalesce(o.amount, 0) || ', invoices less payments ' || coalesce(d.amount, 0) AS detail
+      FROM owed o FULL JOIN due d USING (subscriber_id, asset) WHERE coalesce(o.amount, 0) <> coalesce(d.amount, 0)`,
+  },
+];
