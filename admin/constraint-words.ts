@@ -52,6 +52,8 @@ function statusWords({ status, untilMs }: SegmentConstraints): string {
       return `A payment is overdue: requests get 402 payment_overdue until it is paid.`;
     case 'inactive':
       return `Inactive until ${until}: requests get 403 subscription_inactive.`;
+    default:
+      return status satisfies never;
   }
 }
 

@@ -76,11 +76,11 @@ export function quantity(description?: string) {
       description: description ?? 'A whole quantity from 0 to 999999999999999.',
     },
     (value, fault) => {
-      const text = value instanceof JsonNumber ? value.source : value;
-      if (typeof text !== 'string' || !quantityGrammar.test(text)) {
+      const digits = value instanceof JsonNumber ? value.source : value;
+      if (typeof digits !== 'string' || !quantityGrammar.test(digits)) {
         return fault('must be a whole number from 0 to 999999999999999, written in digits');
       }
-      return BigInt(text);
+      return BigInt(digits);
     },
   );
 }

@@ -289,6 +289,8 @@ function viewPart(view: HomeView): Html {
         <p class="bad">They cannot be shown while Postgres does not answer.</p>`;
     case 'signed_out':
       return signInPart;
+    default:
+      return view satisfies never;
   }
 }
 

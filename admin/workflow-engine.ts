@@ -157,9 +157,9 @@ function lazyClient(settings: EngineSettings): {
       );
     },
     async close() {
-      const open = await opening?.catch(() => null);
+      const opened = await opening?.catch(() => null);
       opening = null;
-      await open?.connection.close();
+      await opened?.connection.close();
     },
   };
 }

@@ -34,20 +34,27 @@ export async function insertedRow<T>(
 }
 
 // Knex types its bindings as mutable and without bigint; the driver writes a bigint as its digits.
+type Plain = string | number | boolean | Date | Buffer | null | string[];
+
 function writable(
   bindings: readonly Binding[] | Readonly<Record<string, Binding>>,
-): (string | number | boolean | Date | Buffer | null | string[])[] | Record<string, never> {
-  const plain = (value: Binding): string | number | boolean | Date | Buffer | null | string[] => {
-    if (typeof value === 'bigint') return value.toString();
-    return isList(value) ? [...value] : value;
-  };
+): Plain[] | Record<string, Plain> {
   if (isList(bindings)) return bindings.map((value) => plain(value));
-  return Object.fromEntries(
-    Object.entries(bindings).map(([name, value]) => [name, plain(value)]),
-  ) as Record<string, never>;
+  return Object.fromEntries(Object.entries(bindings).map(([name, value]) => [name, plain(value)]));
 }
 
-function isList<T>(value: unknown): value is readonly T[] {
+function plain(value: Binding): Plain {
+  if (typeof value === 'bigint') return value.toString();
+  return typeof value === 'object' && value !== null && isTexts(value) ? [...value] : value;
+}
+
+function isList(
+  value: readonly Binding[] | Readonly<Record<string, Binding>>,
+): value is readonly Binding[] {
+  return Array.isArray(value);
+}
+
+function isTexts(value: Date | Buffer | readonly string[]): value is readonly string[] {
   return Array.isArray(value);
 }
 

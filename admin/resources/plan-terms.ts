@@ -384,5 +384,7 @@ function priceOfModel(given: NonNullable<ChargeInput['price']>): Price {
         package_size: (given.package_size ?? need('package_size')).toString(),
         package_price: given.package_price ?? need('package_price'),
       };
+    default:
+      return given.model satisfies never;
   }
 }

@@ -63,7 +63,7 @@ const meterRule = z
   })
   .meta({ id: 'MeterRule' });
 
-const Route_ = z
+const RouteAnswer = z
   .strictObject({
     id: z.string(),
     object: z.literal('route'),
@@ -220,7 +220,7 @@ function productToWire(row: ProductRow): z.output<typeof Product> {
   };
 }
 
-function routeToWire(row: RouteRow): z.output<typeof Route_> {
+function routeToWire(row: RouteRow): z.output<typeof RouteAnswer> {
   return {
     id: row.id,
     object: 'route',
@@ -296,6 +296,8 @@ function readSource(input: MeterInput['source'], at: string): MeterRule['source'
         throw fieldProblem(`${at}.pointer`, `is required for kind ${kind}`);
       }
       return { kind, pointer: input.pointer };
+    default:
+      return kind satisfies never;
   }
 }
 
@@ -440,8 +442,8 @@ export const productRoutes: readonly Route[] = [
     },
     answers: answers(
       201,
-      { description: 'Made.', schema: Route_, example: routeExample },
-      { 200: { description: 'Replaced.', schema: Route_, example: routeExample } },
+      { description: 'Made.', schema: RouteAnswer, example: routeExample },
+      { 200: { description: 'Replaced.', schema: RouteAnswer, example: routeExample } },
     ),
     handle: async (call, { body }) => {
       const product = await requireProduct(call, call.param('product_id'));
@@ -490,7 +492,7 @@ export const productRoutes: readonly Route[] = [
     roles: readers,
     answers: answers(200, {
       description: 'All, by path.',
-      schema: listOfAnswers(Route_, 'RouteList'),
+      schema: listOfAnswers(RouteAnswer, 'RouteList'),
       example: listExample(routeExample),
     }),
     handle: async (call) => {
@@ -509,7 +511,7 @@ export const productRoutes: readonly Route[] = [
     roles: operators,
     answers: answers(200, {
       description: 'What was taken away.',
-      schema: Route_,
+      schema: RouteAnswer,
       example: routeExample,
     }),
     handle: async (call) => {

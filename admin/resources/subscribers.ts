@@ -71,7 +71,9 @@ const inEffect = z.boolean().meta({
 const NewApiKey = z
   .strictObject({
     ...keyFields,
-    key: z.string().meta({ description: 'Shown this once: only a digest of it is kept.' }),
+    secret: z.string().meta({
+      description: 'The key itself, shown this once: only a digest of it is kept.',
+    }),
     in_effect: inEffect,
   })
   .meta({ id: 'NewApiKey' });
@@ -323,7 +325,7 @@ const apiKeyRoutes: readonly Route[] = [
       schema: NewApiKey,
       example: {
         ...keyExample,
-        key: 'tb_test_5h2k9x0q7w3m1n8b4v6c2z_…',
+        secret: 'tb_test_5h2k9x0q7w3m1n8b4v6c2z_…',
         in_effect: true,
       },
     }),
@@ -359,7 +361,7 @@ const apiKeyRoutes: readonly Route[] = [
         };
       });
       const isApplied = await applied(call, subscriber.id, made.version);
-      return { status: 201, body: { ...keyToWire(made.row), key, in_effect: isApplied } };
+      return { status: 201, body: { ...keyToWire(made.row), secret: key, in_effect: isApplied } };
     },
   }),
   route({

@@ -76,7 +76,10 @@ const PeriodClose = z
   .strictObject({
     object: z.literal('period_close'),
     period: PeriodAnswer,
-    invoice: Invoice.nullable().meta({ description: 'Null: there was nothing to invoice.' }),
+    invoice_id: z.string().nullable(),
+    invoice: Invoice.nullable().meta({
+      description: 'Null while it is not closed, and when there was nothing to invoice.',
+    }),
     workflow_id: z.string(),
   })
   .meta({ id: 'PeriodClose' });
@@ -136,6 +139,7 @@ const subscriptionExample = {
 const closeExample = {
   object: 'period_close',
   period: { ...periodExample, state: 'closed', closed_at: '2025-02-01T00:00:05.000Z' },
+  invoice_id: invoiceExample.id,
   invoice: invoiceExample,
   workflow_id: `close/${periodExample.subscription_id}/0`,
 };
@@ -265,11 +269,9 @@ A subscriber has at most one live subscription to a product; one that is still p
   body: object({
     subscriber_id: reference('Who subscribes'),
     plan_id: reference('To what'),
-    overage_enabled: flag()
-      .optional()
-      .meta({
-        description: "Usage past the included credits; as the plan's terms say when absent.",
-      }),
+    overage_enabled: flag().optional().meta({
+      description: "Usage past the included credits; as the plan's terms say when absent.",
+    }),
   }),
   bodyExample: { subscriber_id: 'acme', plan_id: 'payg' },
   answers: subscriptionAnswers(201, 'Active.'),
@@ -334,6 +336,8 @@ function idOfCreation(creation: SubscriptionCreation, plan: PlanRow): string {
       throw new ApiProblem('plan_archived', `The plan ${plan.lookup_id} is archived.`);
     case 'subscription_exists':
       return creation.subscriptionId;
+    default:
+      return creation satisfies never;
   }
 }
 
@@ -433,7 +437,12 @@ it stays. Waits up to 30 s; 202 when it goes on longer. Closing a closed period 
       202: {
         description: 'Under way.',
         schema: PeriodClose,
-        example: { ...closeExample, period: { ...periodExample, state: 'closing' }, invoice: null },
+        example: {
+          ...closeExample,
+          period: { ...periodExample, state: 'closing' },
+          invoice_id: null,
+          invoice: null,
+        },
       },
     },
   ),
@@ -492,6 +501,7 @@ async function closeAnswer(
     body: {
       object: 'period_close',
       period: periodToWire(period),
+      invoice_id: issued?.id ?? null,
       invoice: issued === undefined ? null : invoiceToWire(issued, lines),
       workflow_id: `close/${row.id}/${period.seq}`,
     },
