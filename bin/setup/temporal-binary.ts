@@ -102,7 +102,7 @@ async function build(): Promise<string> {
       'Building the Temporal server with Go (once on this machine, 5 to 12 minutes)',
       () =>
         runCommand('go', ['install', GO_MODULE], {
-          environment: { ...process.env, GOBIN: partial, GOFLAGS: '-mod=mod' },
+          environment: { ...process.env, GOBIN: partial },
         }),
     );
     mkdirSync(join(cacheFolder(), 'go-bin'), { recursive: true });

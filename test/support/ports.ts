@@ -1,2 +1,2 @@
 /** Ports for test servers: free now, below the kernel's ephemeral range. */
-export { freePort, isListening, isPortFree } from '../../bin/setup/ports.ts';
+export { freePort } from '../../bin/setup/ports.ts';
