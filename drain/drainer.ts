@@ -333,7 +333,7 @@ async function afterCommit(state: DrainerState, cursor: string): Promise<void> {
 }
 
 /** The least id above `id`. */
-export function idAfter(id: string): string {
+function idAfter(id: string): string {
   const [ms = '0', sequence = '0'] = id.split('-');
   return `${ms}-${BigInt(sequence) + 1n}`;
 }

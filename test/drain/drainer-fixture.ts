@@ -14,7 +14,7 @@ import { startRedis, type TestRedis } from '../support/redis.ts';
 
 export const SHARD = 'a';
 /** The first millisecond of the second day of the open period. */
-export const DAY_2 = Date.UTC(2025, 0, 2);
+const DAY_2 = Date.UTC(2025, 0, 2);
 
 /** A shard's Redis, a database and what is needed to put facts into the one and look for them in the other. */
 export type Bench = {

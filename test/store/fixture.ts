@@ -82,7 +82,7 @@ export type Party = {
   readonly periods: readonly { readonly periodId: string; readonly segmentId: bigint }[];
 };
 
-export const MONTHS = [
+const MONTHS = [
   ['2025-01-01T00:00:00Z', '2025-02-01T00:00:00Z'],
   ['2025-02-01T00:00:00Z', '2025-03-01T00:00:00Z'],
   ['2025-03-01T00:00:00Z', '2025-04-01T00:00:00Z'],
