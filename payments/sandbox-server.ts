@@ -62,8 +62,10 @@ export async function startSandbox(options: {
   readonly file: string;
   readonly host: string;
   readonly port: number;
+  /** How long `card_slow` takes. */
+  readonly slowMs?: number;
 }): Promise<Sandbox> {
-  const book = openBook(options.file);
+  const book = openBook(options.file, options.slowMs ?? SLOW_MS);
   const server = createServer((request, response) => {
     answer(book, request, response).catch((error: unknown) => {
       if (!response.headersSent) send(response, 500, { error: String(error) });
@@ -91,13 +93,14 @@ export async function startSandbox(options: {
 
 /** The charges by key, each change written to the file before it is known in memory. */
 type Book = {
+  readonly slowMs: number;
   readonly charges: Map<string, Charge>;
   readonly failedOnce: Set<string>;
   record(charge: Charge): void;
   recordFailure(key: string): void;
 };
 
-function openBook(file: string): Book {
+function openBook(file: string, slowMs: number): Book {
   const charges = new Map<string, Charge>();
   const failedOnce = new Set<string>();
   mkdirSync(dirname(file), { recursive: true });
@@ -115,6 +118,7 @@ function openBook(file: string): Book {
     if (known.status === 'pending') record({ ...known, status: 'succeeded' });
   }
   return {
+    slowMs,
     charges,
     failedOnce,
     record,
@@ -194,7 +198,7 @@ async function newCharge(book: Book, wanted: Wanted, response: ServerResponse): 
   }
   if (behaviour === 'take_slowly') {
     book.record(chargeOf(wanted, 'pending'));
-    await sleep(SLOW_MS);
+    await sleep(book.slowMs);
   }
   const done = chargeOf(wanted, behaviour === 'decline' ? 'declined' : 'succeeded', book);
   book.record(done);

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import type { Client } from '@temporalio/client';
+import { Client } from '@temporalio/client';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import {
   DefaultLogger,
@@ -86,6 +86,7 @@ export async function startRig(
     file: join(folder, 'payments.jsonl'),
     host: '127.0.0.1',
     port: 0,
+    slowMs: 800,
   });
   const deps = makeDeps({ db, client, sandbox, ports: options.ports ?? {} });
   const workers = await createWorkers({
@@ -186,9 +187,11 @@ export function ofEnvironment(environment: TestWorkflowEnvironment): {
   readonly connection: NativeConnection;
   readonly namespace: string;
 } {
+  const namespace = environment.namespace ?? 'default';
   return {
-    client: environment.client,
+    // Not the environment's own client, whose `result()` lets time run by itself: two that do so at once break its clock.
+    client: new Client({ connection: environment.connection, namespace }),
     connection: environment.nativeConnection,
-    namespace: environment.namespace ?? 'default',
+    namespace,
   };
 }

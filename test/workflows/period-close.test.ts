@@ -1,0 +1,190 @@
+import assert from 'node:assert/strict';
+
+import { ApplicationFailure } from '@temporalio/common';
+import type { TestWorkflowEnvironment } from '@temporalio/testing';
+
+import type { SealResult } from '../../shards/port.ts';
+import { listPeriods } from '../../store/periods.ts';
+import {
+  type PeriodCloseInput,
+  type PeriodCloseResult,
+  retryStep,
+  taskQueues,
+  workflowIds,
+} from '../../workflows/contracts.ts';
+import { periodClose } from '../../workflows/index.ts';
+import { timeSkipping } from '../support/temporal.ts';
+import { until } from '../support/until.ts';
+import {
+  ofEnvironment,
+  quietRuntime,
+  type Rig,
+  sleepUntil,
+  startRig,
+  whileTimePasses,
+} from './support/rig.ts';
+import {
+  checksum,
+  faultsOf,
+  seedPlan,
+  seedSubscriber,
+  seedSubscription,
+  seedWorld,
+} from './support/world.ts';
+
+const sealed: SealResult = { kind: 'sealed', shard: 'shard-1', incarnation: 1, streamId: '7-1' };
+
+describe('workflows/periodClose', function () {
+  this.timeout(120_000);
+  let environment: TestWorkflowEnvironment;
+  let rig: Rig;
+  /** What the shard and the drain answer next; the last one stays. */
+  let seals: (SealResult | Error)[] = [sealed];
+  let drained: boolean[] = [true];
+  const asked: string[] = [];
+
+  before(async () => {
+    quietRuntime();
+    environment = await timeSkipping();
+    rig = await startRig(ofEnvironment(environment), {
+      cachedWorkflowsMax: 0,
+      ports: {
+        shards: {
+          seal: () => {
+            asked.push('seal');
+            const answer = seals.length > 1 ? seals.shift() : seals[0];
+            if (answer instanceof Error || answer === undefined) return Promise.reject(answer);
+            return Promise.resolve(answer);
+          },
+        },
+        isDrained: (mark) => {
+          asked.push(`drained ${mark.shard} ${mark.incarnation} ${mark.streamId}`);
+          return Promise.resolve((drained.length > 1 ? drained.shift() : drained[0]) ?? false);
+        },
+      },
+    });
+  });
+  after(async () => {
+    await rig.stop();
+    await environment.teardown();
+  });
+  beforeEach(() => {
+    seals = [sealed];
+    drained = [true];
+    asked.length = 0;
+  });
+  afterEach(async () => {
+    assert.deepEqual(await faultsOf(rig.db), []);
+  });
+
+  type Ended = {
+    readonly subscriptionId: string;
+    readonly periodId: string;
+    readonly endMs: number;
+  };
+
+  /** A subscription whose first period has just ended. */
+  async function ended(feeMinor: string): Promise<Ended> {
+    const planVersionId = await seedPlan(rig.db, await seedWorld(rig.db), { feeMinor });
+    const subscriberId = await seedSubscriber(rig.db, 'card_ok');
+    const startAt = new Date((await environment.currentTimeMs()) + 60_000);
+    const subscriptionId = await seedSubscription(rig.db, { subscriberId, planVersionId, startAt });
+    await rig.activate(subscriptionId);
+    const [period] = await listPeriods(rig.db, subscriptionId, ['open']);
+    assert.ok(period);
+    await sleepUntil(environment, period.endAt.getTime() + 1000);
+    return { subscriptionId, periodId: period.id, endMs: period.endAt.getTime() };
+  }
+
+  function resultOf(subscriptionId: string): Promise<PeriodCloseResult> {
+    const id = workflowIds.periodClose(subscriptionId, 0);
+    // The subscription starts it by itself.
+    const found = until(async () => {
+      const handle = rig.client.workflow.getHandle<typeof periodClose>(id);
+      return handle.describe().then(
+        () => handle,
+        () => null,
+      );
+    });
+    return whileTimePasses(
+      environment,
+      found.then((handle) => handle.result()),
+    );
+  }
+
+  it('asks the shard to seal, waits for the drain, and issues the invoice', async () => {
+    const { subscriptionId, periodId } = await ended('2900');
+    const { invoiceId } = await resultOf(subscriptionId);
+    assert.deepEqual(asked, ['seal', 'drained shard-1 1 7-1']);
+    const [invoice] = await rig.db('invoices').where({ id: invoiceId });
+    assert.deepEqual([invoice.period_id, invoice.total_minor], [periodId, 2900n]);
+  });
+
+  it('waits for requests that are under way, and for a shard that has not come to the boundary', async () => {
+    seals = [
+      { kind: 'not_over', nowMs: 0 },
+      { kind: 'open_holds', count: 3, lastExpiryMs: (await environment.currentTimeMs()) + 240_000 },
+      { kind: 'open_holds', count: 1, lastExpiryMs: 0 },
+      sealed,
+    ];
+    const { subscriptionId } = await ended('2900');
+    await resultOf(subscriptionId);
+    assert.deepEqual(asked.filter((what) => what === 'seal').length, 4);
+  });
+
+  it('does not invoice before the usage is in Postgres', async () => {
+    drained = [false];
+    const { subscriptionId, periodId } = await ended('2900');
+    await until(() => (asked.length > 5 ? true : null));
+    assert.deepEqual(await rig.db('invoices').where({ period_id: periodId }), []);
+    drained = [true];
+    const { invoiceId } = await resultOf(subscriptionId);
+    assert.notEqual(invoiceId, null);
+  });
+
+  it('issues an invoice of zero, paid, for a period without anything to pay', async () => {
+    const { subscriptionId } = await ended('0');
+    const { invoiceId } = await resultOf(subscriptionId);
+    const [invoice] = await rig.db('invoices').where({ id: invoiceId });
+    assert.deepEqual([invoice.state, invoice.total_minor], ['paid', 0n]);
+    assert.deepEqual(await rig.db('payments').where({ subscriber_id: invoice.subscriber_id }), []);
+  });
+
+  it('waits for a person when a step fails for good, and goes on when it is mended', async () => {
+    seals = [ApplicationFailure.nonRetryable('the shard is of another make', 'strange')];
+    const { subscriptionId } = await ended('2900');
+    const handle = rig.client.workflow.getHandle(workflowIds.periodClose(subscriptionId, 0));
+    await until(async () => {
+      const { searchAttributes } = await handle.describe().catch(() => ({ searchAttributes: {} }));
+      return 'NeedsAttention' in searchAttributes ? searchAttributes : null;
+    });
+    const { searchAttributes } = await handle.describe();
+    assert.deepEqual(searchAttributes['NeedsAttention'], [true]);
+    assert.deepEqual(searchAttributes['AttentionReason'], ['Seal: the shard is of another make']);
+    seals = [sealed];
+    const said = await handle.executeUpdate<string, []>(retryStep);
+    assert.equal(said, 'Seal: the shard is of another make');
+    await whileTimePasses(environment, handle.result());
+    assert.deepEqual((await handle.describe()).searchAttributes['NeedsAttention'], [false]);
+  });
+
+  it('run a second time, as after retention, changes no row', async () => {
+    const { subscriptionId, periodId } = await ended('2900');
+    const first = await resultOf(subscriptionId);
+    await until(async () => {
+      const [invoice] = await rig.db('invoices').where({ id: first.invoiceId });
+      if (invoice.state === 'paid') return true;
+      await environment.sleep(1000);
+      return null;
+    });
+    const before = await checksum(rig.db);
+    const input: PeriodCloseInput = { v: 1, subscriptionId, periodId, periodSeq: 0 };
+    const again = await rig.client.workflow.start(periodClose, {
+      workflowId: `${workflowIds.periodClose(subscriptionId, 0)}/again`,
+      taskQueue: taskQueues.workflows,
+      args: [input],
+    });
+    assert.deepEqual(await whileTimePasses(environment, again.result()), first);
+    assert.equal(await checksum(rig.db), before);
+  });
+});
