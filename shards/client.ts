@@ -5,7 +5,6 @@
  */
 import type { Redis } from 'ioredis';
 
-import type { SubscriberConstraints } from '../billing/constraints.ts';
 import { slotOf } from '../billing/slot.ts';
 import {
   awaitReady,
@@ -15,16 +14,7 @@ import {
   openConnection,
   unavailable,
 } from './connection.ts';
-import {
-  type AuthorizeRequest,
-  type CreditEntry,
-  type MeterQuantity,
-  type RecordRequest,
-  type SettleRequest,
-  ShardUnavailable,
-  type Shards,
-  type SlotMap,
-} from './port.ts';
+import { ShardUnavailable, type Shards, type SlotMap } from './port.ts';
 import {
   readApplyReply,
   readAuthorizeReply,
@@ -36,6 +26,13 @@ import {
   type Reply,
 } from './replies.ts';
 import { runScript } from './run-script.ts';
+import {
+  applyArguments,
+  authorizeArguments,
+  creditArguments,
+  recordArguments,
+  settleArguments,
+} from './script-arguments.ts';
 import type { ScriptName } from './scripts.ts';
 
 export type ShardsOptions = {
@@ -62,7 +59,9 @@ export function createShards(options: ShardsOptions): Shards {
     record: async (request) =>
       readRecordReply((await call('record', request.subscriberId, recordArguments(request))).reply),
     apply: async (constraints) =>
-      readApplyReply((await call('apply', constraints.subscriberId, [wire(constraints)])).reply),
+      readApplyReply(
+        (await call('apply', constraints.subscriberId, applyArguments(constraints))).reply,
+      ),
     credit: async (entry) =>
       readCreditReply((await call('credit', entry.subscriberId, creditArguments(entry))).reply),
     seal: async ({ subscriberId, productId, periodId }) => {
@@ -72,71 +71,6 @@ export function createShards(options: ShardsOptions): Shards {
     read: async (subscriberId) => readStateReply((await call('read', subscriberId, [])).reply),
     close,
   };
-}
-
-function authorizeArguments(request: AuthorizeRequest): string[] {
-  return [
-    request.opId,
-    request.digest16,
-    request.productId,
-    request.feature,
-    String(request.ttlMs),
-    ...quantityArguments(request.estimates),
-  ];
-}
-
-function settleArguments(request: SettleRequest): string[] {
-  return [
-    request.opId,
-    String(request.generation),
-    String(request.atMs),
-    request.segmentId,
-    request.subscriptionId,
-    request.productId,
-    request.keyId,
-    request.verb,
-    String(request.status),
-    request.flags.join(','),
-    ...quantityArguments(request.actuals),
-  ];
-}
-
-function recordArguments(request: RecordRequest): string[] {
-  return [
-    request.opId,
-    request.productId,
-    String(request.atMs),
-    ...quantityArguments(request.quantities),
-  ];
-}
-
-function creditArguments({ seq, verb, bucket, amountMicro }: CreditEntry): string[] {
-  return [
-    String(seq),
-    verb,
-    bucket.id,
-    bucket.unit,
-    String(bucket.priority),
-    bucket.class,
-    String(bucket.effectiveMs),
-    String(bucket.expiresMs ?? 0),
-    bucket.scope.join(','),
-    String(amountMicro),
-  ];
-}
-
-function quantityArguments(quantities: readonly MeterQuantity[]): string[] {
-  return [
-    String(quantities.length),
-    ...quantities.flatMap(({ meter, quantity }) => [meter, String(quantity)]),
-  ];
-}
-
-/** Numbers travel as text, so that the script can hold them to the same grammar as every other argument. */
-function wire(constraints: SubscriberConstraints): string {
-  return JSON.stringify(constraints, (_name, value: unknown) =>
-    typeof value === 'number' ? String(value) : value,
-  );
 }
 
 type Owner = SlotMap['shards'][number];

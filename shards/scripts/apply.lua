@@ -202,9 +202,7 @@ for i, product in ipairs(products) do
   local segment = segments[index]
   if altersHistory(state.segment, segment) then return { 'boundary_passed', now } end
   enter(state, segment, cmsgpack.pack(segment), now)
-  local later = {}
-  for j = index + 1, #segments do later[#later + 1] = cmsgpack.pack(segments[j]) end
-  state.later = #later > 0 and cmsgpack.pack(later) or false
+  state.later = packLater(segments, index)
   state.isNew = true
   states[i] = state
 end

@@ -35,6 +35,7 @@ local function mark(key) return call('HGET', key, '#') end
 if packed and isTombstone(packed) then
   return { 'already', ended[sub(packed, 1, 1)], tonumber(sub(packed, 2)) }
 end
+if slice and findOperation(op, generation) then return { 'already', 'recorded', 0 } end
 local hold = packed and cmsgpack.unpack(packed)
 if hold and slice and slice <= hold[11] then return { 'already', 'slice', 0 } end
 
@@ -65,7 +66,7 @@ if not hold then
     return { 'ok', 0, 0, 0, false, '' }
   end
   -- The shard debits only against what it holds: the fact goes on, Postgres charges it through the core log.
-  if verb == 'settle' then writeOperation(current, mark(current), now, operation, 'u0') end
+  writeOperation(current, mark(current), now, op, 'u0')
   local more = slice and 'unheld,slice' or 'unheld'
   return {
     'recorded',

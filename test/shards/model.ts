@@ -255,8 +255,12 @@ export function createModel(): Subject & { totals(): Totals } {
   };
   const slice = ({ op: opId, k, calls }: Extract<Command, { do: 'slice' }>): string => {
     const op = ops.get(opId);
-    if (op === undefined) return 'recorded';
-    if (!('meters' in op)) return `already ${op.state} ${op.charged}`;
+    if (op !== undefined && !('meters' in op)) return `already ${op.state} ${op.charged}`;
+    if (ops.has(`${opId}.${k}`)) return 'already recorded 0';
+    if (op === undefined) {
+      ops.set(`${opId}.${k}`, { state: 'recorded', charged: 0 });
+      return 'recorded';
+    }
     if (k <= op.slice) return 'already slice 0';
     if (op.state === 'expired') return 'short';
     const { charged, overage, written } = settleMeters(op, [{ name: 'calls', quantity: calls }]);

@@ -14,7 +14,11 @@ import { openTestShard, type TestShard } from './support.ts';
 
 const op = fc.integer({ min: 0, max: 12 }).map((n) => `op${n}`);
 const quantity = fc.integer({ min: 0, max: 30 });
-const quantities = fc.record({ calls: quantity, tokens: fc.option(quantity, { nil: undefined }) });
+const quantities = fc.oneof(
+  fc.record({ calls: quantity }),
+  fc.record({ tokens: quantity }),
+  fc.record({ calls: quantity, tokens: quantity }),
+);
 
 /** A step of time is a command too; all of a history lies within two generations, so that no record is dropped. */
 const step: fc.Arbitrary<Command | { readonly do: 'wait'; readonly ms: number }> = fc.oneof(

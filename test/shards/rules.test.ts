@@ -10,7 +10,7 @@ import { createModel } from './model.ts';
 import { createScriptsSubject, loadStandingClock } from './scripts-subject.ts';
 import { openTestShard, type TestShard } from './support.ts';
 
-export const plan = (overrides: Partial<Plan> = {}): Plan => ({
+const plan = (overrides: Partial<Plan> = {}): Plan => ({
   id: 1,
   period: 1,
   from: 0,

@@ -1,5 +1,5 @@
--- A product of the subscriber: `c:` the current segment, `f:` later segments, each packed by itself and not decoded before
--- the current one ends; `n:` its numbers; `p:` open holds of earlier periods, absent as a rule.
+-- A product of the subscriber: `c:` the current segment, `f:` later segments, each packed by itself, without the parts
+-- (7 to 13) that it has in common with the one before (false), and not decoded before the current one ends; `n:` its numbers; `p:` open holds of earlier periods, absent as a rule.
 -- A segment: 1 id, 2 period, 3 from, 4 until, 5 status (0 active, 1 past due, 2 inactive), 6 overage, 7 subscription,
 -- 8 features `,a,b,`, 9 unit ('' without credits), 10 low threshold, 11 burn (meter, micro per unit)…,
 -- 12 rates (name, limit, window)…, 13 concurrency (name, limit)…,
@@ -98,18 +98,35 @@ end
 local function advance(state, now)
   if not state.segment or now < state.segment[4] or not state.later then return end
   local later = cmsgpack.unpack(state.later)
-  local index, segment = 1, nil
+  local index, segment = 1, state.segment
   while later[index] do
     local next = cmsgpack.unpack(later[index])
     if now < next[3] then break end
+    for i = 7, 13 do
+      if next[i] == false then next[i] = segment[i] end
+    end
     segment, index = next, index + 1
   end
-  if not segment then return end
-  enter(state, segment, later[index - 1], now)
+  if index == 1 then return end
+  enter(state, segment, cmsgpack.pack(segment), now)
   local rest = {}
   for i = index, #later do rest[#rest + 1] = later[i] end
   state.later = #rest > 0 and cmsgpack.pack(rest) or false
   state.isNew = true
+end
+
+-- The later segments as `f:` holds them, from a list in which the one before the first lies at `index`.
+local function packLater(segments, index)
+  local later = {}
+  for i = index + 1, #segments do
+    local segment = {}
+    for j = 1, 14 do segment[j] = segments[i][j] end
+    for j = 7, 13 do
+      if cmsgpack.pack(segment[j]) == cmsgpack.pack(segments[i - 1][j]) then segment[j] = false end
+    end
+    later[#later + 1] = cmsgpack.pack(segment)
+  end
+  return #later > 0 and cmsgpack.pack(later) or false
 end
 
 local function readState(product, c, n, f, p)
