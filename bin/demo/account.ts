@@ -59,7 +59,7 @@ export class Account {
       30_000,
     );
     const key = await api.post(`/subscribers/${subscriberId}/api_keys`, { name: 'demo' });
-    return new Account(stack, subscriberId, subscriptionId, key.text('secret'));
+    return new Account(stack, subscriberId, subscriptionId, key.text('key'));
   }
 
   /** Sends `count` requests with a progress bar; refusals are counted, not repeated. */
@@ -138,7 +138,7 @@ export class Account {
       await sleep(1000);
       closed = await api.post(path);
     }
-    const invoiceId = closed.text('invoice_id');
+    const invoiceId = closed.text('invoice.id');
     return api.until(
       `/invoices/${invoiceId}`,
       (invoice) => invoice.text('state') === 'paid',
