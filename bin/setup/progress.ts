@@ -14,7 +14,7 @@ export async function withProgress<T>(what: string, work: () => Promise<T>): Pro
   }, 10_000);
   try {
     const result = await work();
-    say(`  done in ${elapsed()}`);
+    say(`✓ ${what}: done in ${elapsed()}`);
     return result;
   } finally {
     clearInterval(ticker);

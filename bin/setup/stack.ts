@@ -403,7 +403,6 @@ async function runProgram(
   program: string,
   environment: Readonly<Record<string, string>>,
 ): Promise<void> {
-  if (!existsSync(join(repositoryFolder, 'bin', `${program}.ts`))) return; // TEMPORARY
   try {
     await runCommand(process.execPath, [join('bin', `${program}.ts`)], {
       cwd: repositoryFolder,
