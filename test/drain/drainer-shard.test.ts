@@ -33,6 +33,7 @@ describe('drain/drainer › what the scripts write', () => {
   let setting: Setting;
   let opNumber = 0;
   let applied = 0n;
+  let segment: ReturnType<typeof segmentOf>;
 
   before(async () => {
     [database, shard] = await Promise.all([testDatabase(), openTestShard()]);
@@ -66,7 +67,7 @@ describe('drain/drainer › what the scripts write', () => {
       keyId: party.apiKeyId,
       digest16: randomBytes(16).toString('base64url'),
     };
-    const segment = segmentOf({
+    segment = segmentOf({
       segmentId: String(party.periods[0]?.segmentId),
       periodId: party.periods[0]?.periodId ?? '',
       fromMs: now - DAY_MS,
@@ -263,20 +264,14 @@ describe('drain/drainer › what the scripts write', () => {
     await give('a', 5);
     await project();
     for (let index = 0; index < 5; index += 1) await request('settle');
-    const now = Date.now();
-    const own = {
-      segmentId: String(party.periods[0]?.segmentId),
-      periodId: party.periods[0]?.periodId ?? '',
-      fromMs: now - DAY_MS,
-      untilMs: now + 2_500,
-    };
-    const cut = await shard.shards.apply(constraintsOf(setting, [segmentOf(own)], { version: 2 }));
+    const ending = { ...segment, untilMs: Date.now() + 2_000 };
+    const cut = await shard.shards.apply(constraintsOf(setting, [ending], { version: 2 }));
     assert.equal(cut.kind, 'applied');
     const seal = (): ReturnType<TestShard['shards']['seal']> =>
       shard.shards.seal({
         subscriberId: party.subscriberId,
         productId: world.productId,
-        periodId: own.periodId,
+        periodId: segment.periodId,
       });
     let sealed = await seal();
     while (sealed.kind !== 'sealed') {
@@ -289,7 +284,7 @@ describe('drain/drainer › what the scripts write', () => {
       db,
       `SELECT p.sealed_stream_id, (SELECT count(*) FROM usage_events u WHERE u.period_id = p.id) AS events
        FROM periods p WHERE p.id = ?`,
-      [own.periodId],
+      [segment.periodId],
     );
     assert.deepEqual(row, { sealed_stream_id: sealed.streamId, events: 5n });
   });
