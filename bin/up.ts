@@ -124,9 +124,9 @@ function demoLines(demo: Demo, stateDir: string): readonly string[] {
   const bearer = (key: string | undefined): string => `-H 'Authorization: Bearer ${key}'`;
   return [
     '',
-    `  Pays per request   ${demo['DEMO_SUBSCRIBER_PAYG']}   ${demo['DEMO_KEY_PAYG']}`,
-    `  Has no credits     ${demo['DEMO_SUBSCRIBER_PREPAID']}   ${demo['DEMO_KEY_PREPAID']}`,
-    `  (keys and tokens are also in ${join(stateDir, 'demo.env')})`,
+    `  Key of a subscriber who pays per request   ${demo['DEMO_KEY_PAYG']}`,
+    `  Key of a subscriber without credits        ${demo['DEMO_KEY_PREPAID']}`,
+    `  (also in ${join(stateDir, 'demo.env')})`,
     '',
     'Try a request that is served, one that is refused, and the bill so far:',
     '',
