@@ -27,7 +27,7 @@ export function answerHeaders(head: AnswerHead): string[] {
   const available = charge.availableMicro ?? hold.availableMicro;
   const credits =
     available === null ? null : { availableMicro: available, heldMicro: hold.heldMicro };
-  lines.push(...limitHeaders(hold.windows, credits, hold.atMs));
+  lines.push(...limitHeaders(hold.windows, credits, Date.now()));
   if (available === null) return lines;
   lines.push('X-Credits-Reserved', creditsText(hold.heldMicro));
   if (charge.chargedMicro !== null) {

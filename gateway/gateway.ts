@@ -43,6 +43,8 @@ export type Gateway = {
   readonly port: number;
   /** Admitted requests that have not ended. */
   openHolds(): number;
+  /** Renews holds, cuts stalled clients, forgets what is committed. Done by itself every few seconds; `nowMs` for tests. */
+  look(nowMs?: number): void;
   /** Stops accepting, lets requests finish, settles, closes the journal. The fleet is the caller's to close. */
   close(): Promise<void>;
 };
@@ -68,6 +70,7 @@ class GatewayProcess implements Gateway {
   readonly #relays = new Set<Relay>();
   readonly #server: Server;
   readonly #ends: (() => void)[] = [];
+  #port = 0;
   #drains = 0;
   #closing: Promise<void> | null = null;
 
@@ -109,9 +112,7 @@ class GatewayProcess implements Gateway {
   }
 
   get port(): number {
-    const address = this.#server.address();
-    if (address === null || typeof address === 'string') throw new Error('the gateway is closed');
-    return address.port;
+    return this.#port;
   }
 
   openHolds(): number {
@@ -123,9 +124,11 @@ class GatewayProcess implements Gateway {
       this.#server.once('error', reject);
       this.#server.listen({ port, host }, resolve);
     });
+    const address = this.#server.address();
+    if (typeof address === 'object') this.#port = address?.port ?? 0;
     const timers = [
       setInterval(() => {
-        this.#look();
+        this.look();
       }, housekeepingEveryMs),
       setInterval(() => {
         this.#repeat();
@@ -149,9 +152,7 @@ class GatewayProcess implements Gateway {
     return this.#closing;
   }
 
-  /** Renewals, stalled clients, journal files that are no longer needed. */
-  #look(): void {
-    const nowMs = performance.now();
+  look(nowMs = performance.now()): void {
     for (const relay of this.#relays) relay.look(nowMs);
     this.#journal.tidy(this.#isCommitted);
   }

@@ -1,3 +1,5 @@
+import type { IncomingMessage } from 'node:http';
+
 import type { Arrival, Hold } from './exchange.ts';
 import {
   clientPrefixes,
@@ -12,8 +14,10 @@ import {
  * names, credentials and forged names, then ours. Framing and host are the forwarder's.
  */
 export function upstreamHeaders(
-  arrival: Arrival,
-  hold: Hold,
+  arrival: Pick<Arrival, 'opId' | 'requestId' | 'address'> & {
+    readonly request: Pick<IncomingMessage, 'rawHeaders' | 'headers'>;
+  },
+  hold: Pick<Hold, 'subscriberId' | 'subscriptionId'>,
   options: { readonly isIdentityAsked: boolean },
 ): string[] {
   const { request } = arrival;

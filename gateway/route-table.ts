@@ -1,11 +1,6 @@
 import { z } from 'zod';
 
-import type {
-  Catalogue,
-  CatalogueProduct,
-  CatalogueRoute,
-  MeterRule,
-} from '../billing/catalogue.ts';
+import type { CatalogueProduct, CatalogueRoute, MeterRule } from '../billing/catalogue.ts';
 import type { MeterQuantity } from '../shards/port.ts';
 
 /** A catalogue made ready for look-ups; built once for each version. No expression of a user is ever compiled. */
@@ -38,6 +33,8 @@ export type CompiledRoute = {
   readonly hasRest: boolean;
 };
 
+// The grammars of the shards: what they would refuse at each request is refused here once.
+const meterKey = z.string().regex(/^[a-z][a-z0-9_]{1,62}$/);
 const key = z.string().regex(/^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$/);
 const units = z
   .int()
@@ -45,7 +42,7 @@ const units = z
   .max(10 ** 15 - 1);
 const pointer = z.string().regex(/^(\/([^~/]|~[01])*)*$/, 'is not a JSON pointer');
 const meterRule = z.object({
-  meter: key,
+  meter: meterKey,
   estimate: units,
   max_actual: units.nullable(),
   source: z.discriminatedUnion('kind', [
@@ -56,7 +53,7 @@ const meterRule = z.object({
   ]),
 });
 const productRow = z.object({
-  id: z.string().min(1),
+  id: z.string().regex(/^prod_[0-9a-z]{22}$/),
   environment: z.enum(['test', 'live']),
   key,
   hosts: z.array(z.string().min(1)),
@@ -67,14 +64,23 @@ const productRow = z.object({
       id: z.string().min(1),
       method: z.string().regex(/^(\*|[A-Z]{1,20})$/),
       path: z.string().startsWith('/'),
-      feature: z.string(),
-      meters: z.array(meterRule).max(16),
+      feature: z.string().regex(/^[\w.-]{0,64}$/),
+      meters: z
+        .array(meterRule)
+        .max(16)
+        .refine((meters) => new Set(meters.map(({ meter }) => meter)).size === meters.length, {
+          error: 'names a meter twice',
+        }),
     }),
   ),
 });
 
 /** Compiles a catalogue. Products with a fault are left out and named. */
-export function compileRouteTable(catalogue: Catalogue): RouteTable {
+export function compileRouteTable(catalogue: {
+  readonly version: number;
+  /** `CatalogueProduct`s, as far as one can trust what others wrote. */
+  readonly products: readonly unknown[];
+}): RouteTable {
   const byHost = new Map<string, RoutedProduct>();
   const byKey = new Map<string, RoutedProduct>();
   const disabled: { productId: string; reason: string }[] = [];
@@ -91,19 +97,18 @@ export function compileRouteTable(catalogue: Catalogue): RouteTable {
   return { version: catalogue.version, byHost, byKey, disabled };
 }
 
-/** The most specific route for a method and decoded path segments. HEAD is answered by GET's route if it has no own. */
+/** The most specific route for a method and decoded path segments. HEAD is answered by GET's route when it has no own. */
 export function findRoute(
   product: RoutedProduct,
   method: string,
   segments: readonly string[],
 ): CompiledRoute | null {
-  const found = product.routes.find((route) => matches(route, method, segments));
-  if (found !== undefined) return found;
-  return method === 'HEAD' ? findRoute(product, 'GET', segments) : null;
+  return product.routes.find((route) => matches(route, method, segments)) ?? null;
 }
 
 function matches(route: CompiledRoute, method: string, segments: readonly string[]): boolean {
-  if (route.method !== '*' && route.method !== method) return false;
+  const isMethod = route.method === method || route.method === '*';
+  if (!isMethod && !(method === 'HEAD' && route.method === 'GET')) return false;
   const expected = route.segments;
   if (route.hasRest ? segments.length < expected.length : segments.length !== expected.length) {
     return false;
@@ -161,7 +166,13 @@ function bySpecificity(a: CompiledRoute, b: CompiledRoute): number {
   }
   if (a.segments.length !== b.segments.length) return b.segments.length - a.segments.length;
   if (a.hasRest !== b.hasRest) return Number(a.hasRest) - Number(b.hasRest);
-  return Number(a.method === '*') - Number(b.method === '*');
+  return methodOrder(a.method) - methodOrder(b.method);
+}
+
+/** On one path: HEAD before GET, which would answer it too, and any named method before all. */
+function methodOrder(method: string): number {
+  if (method === '*') return 2;
+  return method === 'HEAD' ? 0 : 1;
 }
 
 function idOf(row: unknown): string {

@@ -88,7 +88,8 @@ const reasons: Readonly<Record<number, string>> = {
 /** An answer outside of any request; the connection ends with it. */
 function answerBare(socket: Duplex, refusal: Refusal): void {
   // An answer is under way: bytes in between would be taken for a part of it.
-  const isAnswering = Reflect.get(socket, '_httpMessage') instanceof ServerResponse;
+  const current: unknown = Reflect.get(socket, '_httpMessage');
+  const isAnswering = current instanceof ServerResponse && current.headersSent;
   if (socket.destroyed || !socket.writable || isAnswering) {
     socket.destroy();
     return;

@@ -135,7 +135,7 @@ export async function openStage(options: Partial<GatewayOptions> = {}): Promise<
         decisions += 1;
         return fleet.shards.authorize(request);
       },
-      settle: fleet.shards.settle,
+      settle: (request) => fleet.shards.settle(request),
     },
   };
   let logged = '';
