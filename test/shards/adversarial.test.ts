@@ -1,7 +1,7 @@
 /** Every argument of every script is hostile: refused with nothing changed. Sixty spellings of what is not a quantity. */
 import assert from 'node:assert/strict';
 
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 
 import { slotOf } from '../../billing/slot.ts';
 import {
@@ -64,7 +64,7 @@ const notQuantities: readonly string[] = [
   '1\r\n',
   '1\0',
   '\0',
-  '\0' + '1',
+  '\u00001',
   'nan',
   'NaN',
   '-nan',
@@ -432,8 +432,13 @@ function isRightThere(call: Call, place: number, text: string): boolean {
   )
     return true;
   const isMeter = /^[a-z][a-z0-9_]{1,62}$/.test(text);
-  const meterPlace = { authorize: 6, settle: 11, record: 4, credit: 8 }[String(call.name)];
-  return isMeter && place === meterPlace;
+  const meterPlaces = new Map<ScriptName, number>([
+    ['authorize', 6],
+    ['settle', 11],
+    ['record', 4],
+    ['credit', 8],
+  ]);
+  return isMeter && place === meterPlaces.get(call.name);
 }
 
 async function evalAs(
