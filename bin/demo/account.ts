@@ -59,7 +59,7 @@ export class Account {
       30_000,
     );
     const key = await api.post(`/subscribers/${subscriberId}/api_keys`, { name: 'demo' });
-    return new Account(stack, subscriberId, subscriptionId, key.text('key'));
+    return new Account(stack, subscriberId, subscriptionId, key.text('secret'));
   }
 
   /** Sends `count` requests with a progress bar; refusals are counted, not repeated. */
