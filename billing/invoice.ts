@@ -1,17 +1,22 @@
+import { trueUp } from './commitment.ts';
+import type { Coupon } from './discount.ts';
 import {
   asAdjustment,
   feeLine,
-  type IntervalUsage,
   type InvoiceLine,
   type LineContext,
   overageLine,
-  usageLine,
+  partOfFeeLine,
 } from './line.ts';
-import type { Currency, Minor } from './money.ts';
+import { type Currency, formatMoney, type Minor } from './money.ts';
 import { formatPeriod } from './periods.ts';
-import type { PlanDefinition } from './plan.ts';
-import { aggregate, type UsagePartial } from './rate.ts';
-import { type TaxLine, taxLines, type TaxRate } from './tax.ts';
+import { recurringFee } from './plan-change.ts';
+import type { BillableCharge, BillableDefinition, UsageCharge } from './plan.ts';
+import { aggregate, billableUnits, type UsagePartial } from './rate.ts';
+import type { Ratio } from './ratio.ts';
+import type { Taxation, TaxRate } from './tax.ts';
+import { type Totals, totalUp } from './totals.ts';
+import { type IntervalUsage, usageLines } from './usage-line.ts';
 
 /** The rollup rows of one meter in one billing interval, split by what has been invoiced. */
 export type MeterUsage = {
@@ -28,7 +33,7 @@ export type OverageUsage = { readonly billedBefore: bigint; readonly thisPeriod:
 /** Late usage of an interval that is invoiced already: re-rated with that interval's terms and usage. */
 export type LateUsage = {
   readonly planVersionId: string;
-  readonly definition: PlanDefinition;
+  readonly definition: BillableDefinition;
   /** The period that the usage belongs to, epoch ms, half-open. */
   readonly startMs: number;
   readonly endMs: number;
@@ -36,10 +41,27 @@ export type LateUsage = {
   readonly overageMicro: OverageUsage;
 };
 
+/** A part of the period under other terms, before a change: what was used then keeps the prices of then. */
+export type EarlierSegment = {
+  readonly planVersionId: string;
+  readonly definition: BillableDefinition;
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly usage: readonly MeterUsage[];
+  readonly overageMicro: OverageUsage;
+};
+
+/** What the subscriber promised to spend in an interval: everything on the invoices of the interval counts. */
+export type Commitment = {
+  readonly commitmentMinor: Minor;
+  /** What earlier invoices of the interval billed besides the recurring fee; default none. */
+  readonly billedMinor?: Minor;
+};
+
 /** All that an invoice of one period is worked out from. The estimate and the final invoice give the same things here. */
 export type InvoiceInput = {
   readonly planVersionId: string;
-  readonly definition: PlanDefinition;
+  readonly definition: BillableDefinition;
   readonly zone: string;
   /** The period, epoch ms, half-open. */
   readonly startMs: number;
@@ -51,11 +73,22 @@ export type InvoiceInput = {
   readonly usage: readonly MeterUsage[];
   readonly overageMicro: OverageUsage;
   readonly late: readonly LateUsage[];
-  /** Empty: nothing is taxed. */
+  /** Added to every line; empty: nothing is taxed. `taxation` says more, and then these are not read. */
   readonly taxRates: readonly TaxRate[];
+  readonly taxation?: Taxation;
+  /** Default none. */
+  readonly coupons?: readonly Coupon[];
+  /** The subscriber's account balance, from zero up; default zero. */
+  readonly balanceMinor?: Minor;
+  /** The part of the recurring fees that is due where it is not the whole, with its text: `15 of 31 days`. */
+  readonly feePart?: { readonly ratio: Ratio; readonly text: string };
+  /** `later`: a further invoice of this interval follows, so that minimums are not due yet. Default `now`. */
+  readonly minimum?: 'now' | 'later';
+  readonly earlier?: readonly EarlierSegment[];
+  readonly commitment?: Commitment;
 };
 
-export type InvoiceDraft = {
+export type InvoiceDraft = Totals & {
   readonly currency: Currency;
   readonly startMs: number;
   readonly endMs: number;
@@ -63,42 +96,43 @@ export type InvoiceDraft = {
   readonly periodText: string;
   /** Empty: there is nothing to invoice. */
   readonly lines: readonly InvoiceLine[];
-  readonly subtotalMinor: Minor;
-  /** Never empty: `Tax (0%)` is always shown. */
-  readonly taxes: readonly TaxLine[];
-  readonly taxMinor: Minor;
-  readonly totalMinor: Minor;
 };
 
 /**
- * The invoice of a period: lines, then tax, then totals; every amount in minor units of the plan's currency.
+ * The invoice of a period: lines, discounts, tax, account balance; every amount in minor units of the plan's currency.
  * A pure function of its input: preview, estimate and final invoice are this one call.
  * @throws RangeError when late usage is in another currency or a price cannot rate a quantity.
  */
 export function assembleInvoice(input: InvoiceInput): InvoiceDraft {
   const { currency } = input.definition;
-  const lines = [
+  const billed = [
+    ...(input.earlier ?? []).flatMap((segment) => segmentLines(segment, input)),
     ...chargeLines(input),
     ...overageLines(input.definition, input.overageMicro, contextOf(input)),
+  ];
+  const lines = [
+    ...billed,
+    ...commitmentLines(input, billed),
     ...input.late.flatMap((late) => adjustmentLines(late, input)),
   ];
-  const subtotalMinor = lines.reduce((sum, line) => sum + line.amountMinor, 0n);
-  const taxes = taxLines(lines, input.taxRates, currency);
-  const taxMinor = taxes.reduce((sum, tax) => sum + tax.amountMinor, 0n);
   return {
     currency,
     startMs: input.startMs,
     endMs: input.endMs,
     periodText: formatPeriod(input.startMs, input.endMs, input.zone),
     lines,
-    subtotalMinor,
-    taxes,
-    taxMinor,
-    totalMinor: subtotalMinor + taxMinor,
+    ...totalUp(lines, {
+      coupons: input.coupons ?? [],
+      taxation: input.taxation ?? { kind: 'exclusive', rates: { general: input.taxRates } },
+      balanceMinor: input.balanceMinor ?? 0n,
+    }),
   };
 }
 
-function contextOf(of: Pick<InvoiceInput, 'definition' | 'planVersionId'>): LineContext {
+function contextOf(of: {
+  readonly definition: BillableDefinition;
+  readonly planVersionId: string;
+}): LineContext {
   return { currency: of.definition.currency, planVersionId: of.planVersionId };
 }
 
@@ -108,12 +142,21 @@ function chargeLines(input: InvoiceInput): InvoiceLine[] {
   return input.definition.charges.flatMap((charge) => {
     switch (charge.kind) {
       case 'recurring':
-        return input.feeDue ? [feeLine(charge, context)] : [];
+        if (!input.feeDue) return [];
+        return [
+          input.feePart === undefined
+            ? feeLine(charge, context)
+            : partOfFeeLine(charge, input.feePart, context),
+        ];
       case 'one_time':
         return input.oneTimeDue ? [feeLine(charge, context)] : [];
       case 'usage': {
-        const usage = intervalUsage(input.usage, charge.meter);
-        return [usageLine(charge, input.feeDue ? { ...usage, before: null } : usage, context)];
+        const { before, ...usage } = intervalUsage(input.usage, charge.meter);
+        return usageLines(
+          afterEarlier(charge, input.earlier ?? []),
+          { ...usage, before: input.feeDue ? null : before, minimum: input.minimum ?? 'now' },
+          context,
+        );
       }
       default:
         return charge satisfies never;
@@ -121,22 +164,58 @@ function chargeLines(input: InvoiceInput): InvoiceLine[] {
   });
 }
 
+/** The allowance after a change: the new included units less what the period used before it, never below zero. */
+function afterEarlier(charge: UsageCharge, earlier: readonly EarlierSegment[]): UsageCharge {
+  const used = earlier.reduce(
+    (sum, segment) => sum + intervalUsage(segment.usage, charge.meter).total,
+    0n,
+  );
+  const included_units = billableUnits(BigInt(charge.included_units), used).toString();
+  return { ...charge, included_units };
+}
+
+/** Usage and overage of the terms before a change; the fees of those terms were settled by the change itself. */
+function segmentLines(segment: EarlierSegment, { zone, definition }: InvoiceInput): InvoiceLine[] {
+  refuseOtherCurrency(segment.definition, definition);
+  const context = contextOf(segment);
+  const lines = [
+    ...segment.definition.charges.filter(isUsage).flatMap((charge) => {
+      const { before, ...usage } = intervalUsage(segment.usage, charge.meter);
+      const isFirst = segment.usage.every((rows) => rows.billedBefore.length === 0);
+      return usageLines(
+        charge,
+        { ...usage, before: isFirst ? null : before, minimum: 'later' },
+        context,
+      );
+    }),
+    ...overageLines(segment.definition, segment.overageMicro, context),
+  ];
+  const text = formatPeriod(segment.startMs, segment.endMs, zone);
+  return lines.map((line) => ({ ...line, description: `${line.description}, ${text}` }));
+}
+
+function isUsage(charge: BillableCharge): charge is UsageCharge {
+  return charge.kind === 'usage';
+}
+
 /** A maximum or a latest value of parts is not the sum of theirs, so the total is worked out over all rows. */
 function intervalUsage(
   usage: readonly MeterUsage[],
-  meter: Extract<PlanDefinition['charges'][number], { kind: 'usage' }>['meter'],
+  meter: UsageCharge['meter'],
 ): IntervalUsage & { readonly before: bigint } {
   const ofMeter = usage.filter((rows) => rows.meterId === meter.id);
   const before = ofMeter.flatMap((rows) => rows.billedBefore);
-  const now = ofMeter.flatMap((rows) => rows.thisPeriod);
+  const all = [...before, ...ofMeter.flatMap((rows) => rows.thisPeriod)];
   return {
     before: aggregate(before, meter.aggregation),
-    total: aggregate([...before, ...now], meter.aggregation),
+    total: aggregate(all, meter.aggregation),
+    eventsBefore: aggregate(before, 'COUNT'),
+    eventsTotal: aggregate(all, 'COUNT'),
   };
 }
 
 function overageLines(
-  definition: PlanDefinition,
+  definition: BillableDefinition,
   micro: OverageUsage,
   context: LineContext,
 ): InvoiceLine[] {
@@ -148,22 +227,61 @@ function overageLines(
   return [overageLine(definition.credits, { before: micro.billedBefore, total }, context)];
 }
 
+/** Late usage of other periods does not count towards a commitment: it belongs to theirs. */
+function commitmentLines(input: InvoiceInput, billed: readonly InvoiceLine[]): InvoiceLine[] {
+  const { commitment, definition } = input;
+  if (commitment === undefined || input.minimum === 'later') return [];
+  const { currency } = definition;
+  const amountMinor = trueUp({
+    commitmentMinor: commitment.commitmentMinor,
+    feeMinor: recurringFee(definition),
+    usageMinor: billed.reduce(
+      (sum, line) => sum + (line.kind === 'recurring' ? 0n : line.amountMinor),
+      commitment.billedMinor ?? 0n,
+    ),
+    ...(input.feePart !== undefined && { ratio: input.feePart.ratio }),
+  });
+  if (amountMinor === 0n) return [];
+  return [
+    {
+      kind: 'adjustment',
+      chargeId: null,
+      meterId: null,
+      planVersionId: input.planVersionId,
+      description: `Commitment, at least ${formatMoney(commitment.commitmentMinor, currency)}`,
+      label: null,
+      quantity: null,
+      unitPrice: null,
+      amountMinor,
+      details: { model: 'commitment', commitment_minor: commitment.commitmentMinor.toString() },
+    },
+  ];
+}
+
 /** Only meters that changed have a line. */
 function adjustmentLines(late: LateUsage, { zone, definition }: InvoiceInput): InvoiceLine[] {
-  if (late.definition.currency !== definition.currency) {
-    throw new RangeError('late usage is in another currency than the invoice');
-  }
+  refuseOtherCurrency(late.definition, definition);
   const context = contextOf(late);
   const periodText = formatPeriod(late.startMs, late.endMs, zone);
-  const usageLines = late.definition.charges.flatMap((charge) => {
-    if (charge.kind !== 'usage') return [];
+  const lateLines = late.definition.charges.filter(isUsage).flatMap((charge) => {
     const isLate = late.usage.some(
       (rows) => rows.meterId === charge.meter.id && rows.thisPeriod.length > 0,
     );
-    return isLate ? [usageLine(charge, intervalUsage(late.usage, charge.meter), context)] : [];
+    if (!isLate) return [];
+    return usageLines(
+      charge,
+      { ...intervalUsage(late.usage, charge.meter), minimum: 'before' },
+      context,
+    );
   });
-  const lines = [...usageLines, ...overageLines(late.definition, late.overageMicro, context)];
+  const lines = [...lateLines, ...overageLines(late.definition, late.overageMicro, context)];
   return lines.map((line) => asAdjustment(line, periodText));
+}
+
+function refuseOtherCurrency(of: BillableDefinition, invoice: BillableDefinition): void {
+  if (of.currency !== invoice.currency) {
+    throw new RangeError('usage of other terms is in another currency than the invoice');
+  }
 }
 
 /** A rollup row with what it belongs to. */

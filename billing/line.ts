@@ -1,9 +1,9 @@
 import { formatCreditUnits, microPerCredit } from './credits.ts';
-import { decimal, type Decimal, decimalOf, Exact, plainText } from './decimal.ts';
+import { decimal, decimalOf } from './decimal.ts';
 import { type Currency, formatAmount, formatUnitPrice, type Minor, roundToMinor } from './money.ts';
-import type { Charge, CreditTerms } from './plan.ts';
-import { formatQuantity, formatUnits } from './quantity.ts';
-import { billableUnits, packageCount, rateByTier, rateMore, type RatedTier } from './rate.ts';
+import type { Charge, CreditTerms, PriceRule } from './plan.ts';
+import type { RatedTier } from './rate.ts';
+import { prorate, type Ratio } from './ratio.ts';
 
 /**
  * One line of an invoice. `quantity` is in the meter's smallest unit (usage), in micro-credits (overage), or whole
@@ -28,7 +28,7 @@ export type InvoiceLine = {
 export type LineDetails =
   | { readonly model: 'flat' }
   | {
-      readonly model: 'per_unit' | 'graduated' | 'volume' | 'package';
+      readonly model: PriceRule['model'];
       readonly aggregation: string;
       readonly meter_key: string;
       readonly scale: number;
@@ -36,6 +36,9 @@ export type LineDetails =
       /** Quantities of the whole interval in smallest units; `before` null: nothing of it was billed before. */
       readonly before: string | null;
       readonly total: string;
+      /** Numbers of events, where the price has a fee for each. */
+      readonly events_before?: string;
+      readonly events_total?: string;
       /** The split of what is billable of `total`, and of `before` when a part of the interval was billed already. */
       readonly tiers: readonly RatedTier[];
       readonly tiers_before: readonly RatedTier[] | null;
@@ -48,6 +51,22 @@ export type LineDetails =
       readonly unit: string;
       readonly before_micro: string;
       readonly total_micro: string;
+    }
+  | {
+      /** Brings what a charge costs in the interval up to its minimum or down to its maximum. */
+      readonly model: 'minimum' | 'maximum';
+      readonly bound_minor: string;
+      /** Usage of the interval as it was rated, and the part of it that was billed before, both without this line. */
+      readonly rated_minor: string;
+      readonly rated_before_minor: string;
+    }
+  | { readonly model: 'commitment'; readonly commitment_minor: string }
+  | {
+      /** A part of a fee: `basis` × `numerator` / `denominator`, rounded once. */
+      readonly model: 'prorated';
+      readonly basis_minor: string;
+      readonly numerator: string;
+      readonly denominator: string;
     };
 
 /** What a line belongs to. */
@@ -56,8 +75,9 @@ export type LineContext = { readonly currency: Currency; readonly planVersionId:
 /** A fee: recurring or once. */
 export function feeLine(
   charge: Extract<Charge, { kind: 'recurring' | 'one_time' }>,
-  { currency, planVersionId }: LineContext,
+  context: LineContext,
 ): InvoiceLine {
+  const { currency, planVersionId } = context;
   const amountMinor = BigInt(charge.amount_minor);
   return {
     kind: charge.kind,
@@ -73,125 +93,27 @@ export function feeLine(
   };
 }
 
-export type UsageCharge = Extract<Charge, { kind: 'usage' }>;
-
-/** Quantities of one meter in an interval, in smallest units; `before` null: nothing of the interval was billed yet. */
-export type IntervalUsage = { readonly before: bigint | null; readonly total: bigint };
-
-/**
- * A meter's line: the price of the interval's total less what was billed before. Each of the two is rounded once, so
- * that the lines of an interval that is billed in parts add up to the line of the interval billed as a whole.
- */
-export function usageLine(
-  charge: UsageCharge,
-  usage: IntervalUsage,
-  { currency, planVersionId }: LineContext,
+/** A fee for a part of its interval, rounded once: `Pro (15 of 31 days)`. The whole gives `feeLine`. */
+export function partOfFeeLine(
+  charge: Extract<Charge, { kind: 'recurring' | 'one_time' }>,
+  part: { readonly ratio: Ratio; readonly text: string },
+  context: LineContext,
 ): InvoiceLine {
-  const rated = rateUsage(charge, usage);
-  const { text, unitPrice } = explain(charge, usage, currency);
+  const whole = feeLine(charge, context);
+  const { numerator, denominator } = part.ratio;
+  if (numerator === denominator) return whole;
   return {
-    kind: 'usage',
-    chargeId: charge.id,
-    meterId: charge.meter.id,
-    planVersionId,
-    description: `${charge.meter.name} (${text})`,
-    label: charge.display_name,
-    quantity: billedQuantity(charge, usage),
-    unitPrice,
-    amountMinor: roundToMinor(rated.total, currency) - roundToMinor(rated.before, currency),
+    ...whole,
+    description: `${charge.display_name} (${part.text})`,
+    unitPrice: null,
+    amountMinor: prorate(whole.amountMinor, part.ratio),
     details: {
-      model: charge.price.model,
-      aggregation: charge.meter.aggregation,
-      meter_key: charge.meter.key,
-      scale: charge.meter.scale,
-      included_units: charge.included_units,
-      before: usage.before === null ? null : usage.before.toString(),
-      total: usage.total.toString(),
-      tiers: rated.tiers,
-      tiers_before: rated.tiersBefore,
-      exact_total: plainText(rated.total),
-      exact_before: plainText(rated.before),
+      model: 'prorated',
+      basis_minor: charge.amount_minor,
+      numerator: numerator.toString(),
+      denominator: denominator.toString(),
     },
   };
-}
-
-function rateUsage(
-  { price, included_units, meter }: UsageCharge,
-  usage: IntervalUsage,
-): {
-  readonly total: Decimal;
-  readonly before: Decimal;
-  readonly tiers: readonly RatedTier[];
-  readonly tiersBefore: readonly RatedTier[] | null;
-} {
-  const included = BigInt(included_units);
-  const total = rateByTier(price, billableUnits(usage.total, included), meter.scale);
-  if (usage.before === null) {
-    return { total: total.amount, before: new Exact(0), tiers: total.tiers, tiersBefore: null };
-  }
-  const before = rateByTier(price, billableUnits(usage.before, included), meter.scale);
-  return {
-    total: total.amount,
-    before: before.amount,
-    tiers: total.tiers,
-    tiersBefore: before.tiers,
-  };
-}
-
-function billedQuantity(charge: UsageCharge, usage: IntervalUsage): bigint {
-  const included = BigInt(charge.included_units);
-  return billableUnits(usage.total, included) - billableUnits(usage.before ?? 0n, included);
-}
-
-type Explanation = { readonly text: string; readonly unitPrice: string | null };
-
-/** The arithmetic in words. `× price` is printed only where it really gives the exact amount of the line. */
-function explain(charge: UsageCharge, usage: IntervalUsage, currency: Currency): Explanation {
-  const { price, meter } = charge;
-  const included = BigInt(charge.included_units);
-  const quantity = billedQuantity(charge, usage);
-  const exact = rateMore(price, included, usage, meter.scale);
-  if (included > 0n && usage.total <= included && exact.isZero()) {
-    const used = formatQuantity(usage.total, meter.scale);
-    return { text: `${used} of ${formatUnits(included, meter)} included`, unitPrice: null };
-  }
-  const past = included > 0n ? ` past ${formatQuantity(included, meter.scale)} included` : '';
-  const units = `${formatUnits(quantity, meter)}${past}`;
-  if (price.model === 'package') {
-    const packages = packagesBegun(charge, usage);
-    const noun = packages === 1n ? 'package' : 'packages';
-    return {
-      text: `${units}, ${formatQuantity(packages, 0)} ${noun} of ${formatUnitCount(price.package_size)} × ${formatUnitPrice(price.package_price, currency)}`,
-      unitPrice: price.package_price,
-    };
-  }
-  const { tiers } = rateByTier(price, billableUnits(usage.total, included), meter.scale);
-  const last = tiers.at(-1);
-  if (last === undefined) throw new RangeError('a price without tiers');
-  const flatFee = usage.before === null && tiers.length === 1 ? last.flat_fee : '0';
-  const simple = decimalOf(quantity, meter.scale).times(decimal(last.unit_price)).plus(flatFee);
-  if (!simple.eq(exact)) {
-    const how = tiers.length > 1 ? ` in ${tiers.length} tiers` : ', re-rated with its tiers';
-    return { text: `${units}${how}`, unitPrice: null };
-  }
-  const plusFee = flatFee === '0' ? '' : ` + ${formatUnitPrice(flatFee, currency)}`;
-  return {
-    text: `${units} × ${formatUnitPrice(last.unit_price, currency)}${plusFee}`,
-    unitPrice: flatFee === '0' ? last.unit_price : null,
-  };
-}
-
-function packagesBegun(charge: UsageCharge, usage: IntervalUsage): bigint {
-  const { price, meter } = charge;
-  if (price.model !== 'package') return 0n;
-  const included = BigInt(charge.included_units);
-  const upTo = (quantity: bigint): bigint =>
-    packageCount(price.package_size, billableUnits(quantity, included), meter.scale);
-  return upTo(usage.total) - upTo(usage.before ?? 0n);
-}
-
-function formatUnitCount(wholeUnits: string): string {
-  return formatQuantity(BigInt(wholeUnits), 0);
 }
 
 /**

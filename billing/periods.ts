@@ -38,11 +38,63 @@ export function boundary(
   n: number,
 ): number {
   if (!Number.isSafeInteger(n) || n < 0) throw new RangeError(`no boundary has the number ${n}`);
-  const anchor = localTime(anchorMs, zone);
-  if (n === 0) return anchorMs;
+  if (n === 0) return localTime(anchorMs, zone).toMillis();
   return recurrence.billing_time === 'calendar'
-    ? calendarBoundary[recurrence.unit](anchor, recurrence.count, n)
-    : anchor.plus({ [recurrence.unit]: n * recurrence.count }).toMillis();
+    ? calendarBoundary[recurrence.unit](localTime(anchorMs, zone), recurrence.count, n)
+    : anniversary(anchorMs, zone, recurrence, n);
+}
+
+function anniversary(anchorMs: number, zone: string, recurrence: Recurrence, n: number): number {
+  const anchor = localTime(anchorMs, zone);
+  return anchor.plus({ [recurrence.unit]: n * recurrence.count }).toMillis();
+}
+
+/**
+ * The interval that an instant belongs to (start inclusive, end exclusive), epoch ms. Unlike a subscription, which begins
+ * at its anchor, a recurrence reaches back before it: the 31st of a month also anchors the months before.
+ * @throws RangeError for a zone that is unknown.
+ */
+export function anniversaryAt(
+  anchorMs: number,
+  zone: string,
+  recurrence: Recurrence,
+  atMs: number,
+): { readonly startMs: number; readonly endMs: number } {
+  const roughMs = roughLengthMs[recurrence.unit] * recurrence.count;
+  const of = (n: number): number => anniversary(anchorMs, zone, recurrence, n);
+  let n = Math.floor((atMs - anchorMs) / roughMs);
+  while (of(n) > atMs) n -= 1;
+  while (of(n + 1) <= atMs) n += 1;
+  return { startMs: of(n), endMs: of(n + 1) };
+}
+
+/**
+ * The first local day, on or after that of the start, that is a given day of the month; in months that are too short it is
+ * the last one. Answers the first instant of that day; the start itself when it is already within it.
+ * @param day 1–31.
+ * @throws RangeError for another day, or a zone that is unknown.
+ */
+export function firstBillDate(startMs: number, day: number, zone: string): number {
+  if (!Number.isInteger(day) || day < 1 || day > 31) {
+    throw new RangeError(`no month has the day ${day}`);
+  }
+  const start = localTime(startMs, zone);
+  const inMonthOf = (time: DateTime<true>): DateTime<true> => {
+    const first = localTime(startOfMonth(time.year * 12 + time.month - 1, zone), zone);
+    return first.plus({ day: Math.min(day, first.daysInMonth) - 1 });
+  };
+  const candidate = inMonthOf(start);
+  if (dayNumber(candidate) === dayNumber(start)) return startMs;
+  if (dayNumber(candidate) > dayNumber(start)) return startOfDay(candidate);
+  return startOfDay(inMonthOf(localTime(startOfMonth(start.year * 12 + start.month, zone), zone)));
+}
+
+/**
+ * When a trial ends and the first fee falls due: that many local days later, at the same time of day.
+ * @throws RangeError for a zone that is unknown.
+ */
+export function trialEnd(startMs: number, days: number, zone: string): number {
+  return localTime(startMs, zone).plus({ day: days }).toMillis();
 }
 
 /**

@@ -37,7 +37,24 @@ export type Charge =
       readonly price: Price;
       /** Integer string in the meter's smallest unit: what the fee already pays for in each interval. */
       readonly included_units: string;
+      /** Integer string in minor units: the least that the charge costs in an interval; a line makes up what is missing. */
+      readonly minimum_minor?: string;
+      /** Integer string in minor units: the most that the charge costs in an interval; a line takes off what is above. */
+      readonly maximum_minor?: string;
     };
+
+/** A usage charge under any model that can be rated. */
+export type UsageCharge = Omit<Extract<Charge, { kind: 'usage' }>, 'price'> & {
+  readonly price: PriceRule;
+};
+
+/** A charge that an invoice can have lines for. Every `Charge` is one. */
+export type BillableCharge = Exclude<Charge, { kind: 'usage' }> | UsageCharge;
+
+/** What of a plan an invoice is worked out from. Every `PlanDefinition` is one. */
+export type BillableDefinition = Pick<PlanDefinition, 'currency' | 'credits'> & {
+  readonly charges: readonly BillableCharge[];
+};
 
 /** The meter as it was when the version was published: a later rename changes no invoice line that quotes it. */
 export type MeterDefinition = {
@@ -55,7 +72,36 @@ export type Aggregation = 'SUM' | 'COUNT' | 'MAX' | 'LATEST' | 'UNIQUE_COUNT' | 
 export type Price =
   | { readonly model: 'per_unit'; readonly unit_price: string }
   | { readonly model: 'graduated' | 'volume'; readonly tiers: readonly Tier[] }
-  | { readonly model: 'package'; readonly package_size: string; readonly package_price: string };
+  | PackagePrice;
+
+/** A price for each package that is begun, or, with `round: 'down'`, for each that is full. */
+export type PackagePrice = {
+  readonly model: 'package';
+  readonly package_size: string;
+  readonly package_price: string;
+  /** Default up. */
+  readonly round?: 'up' | 'down';
+};
+
+/** Every model that can be rated. Those beyond `Price` are rated and invoiced; drafts do not offer them yet. */
+export type PriceRule =
+  | Price
+  /** The whole quantity falls in one step and costs that step's flat fee. */
+  | { readonly model: 'stairstep'; readonly tiers: readonly Step[] }
+  /**
+   * A part of the amount that the meter counts (whole units are major units of the currency), and a fee for each event
+   * past the free ones. Free units are the charge's `included_units`.
+   */
+  | {
+      readonly model: 'percentage';
+      readonly percent: string;
+      readonly fixed_fee: string;
+      /** Integer string. */
+      readonly free_events: string;
+    };
+
+/** `up_to` as in `Tier`. */
+export type Step = { readonly up_to: string | null; readonly flat_fee: string };
 /** `up_to` is inclusive, an integer string in whole units; null = no upper bound (last tier only). */
 export type Tier = {
   readonly up_to: string | null;

@@ -1,5 +1,5 @@
-import { type Decimal, decimalOf, Exact, decimal, plainText } from './decimal.ts';
-import type { Aggregation, Price, Tier } from './plan.ts';
+import { type Decimal, decimalOf, Exact, decimal, plainText, tenTo } from './decimal.ts';
+import type { Aggregation, PackagePrice, PriceRule, Step, Tier } from './plan.ts';
 
 /**
  * What a quantity costs, exactly: no rounding happens here. Quantities are integers of the meter's smallest unit, prices
@@ -19,20 +19,25 @@ export type RatedTier = {
   readonly amount: string;
 };
 
+/** What one meter counted, in smallest units. The number of events matters to prices with a fee for each of them. */
+export type Counted = { readonly quantity: bigint; readonly events: bigint };
+
 /**
  * The exact price of a quantity. A flat fee is due when its tier is entered, the first tier's also at zero; a quantity
  * between two tiers' bounds falls in the higher one; a package counts as soon as it is begun.
+ * @param counted A quantity alone stands for a quantity without events.
  * @throws RangeError when the quantity is negative or lies above the last tier's bound.
  */
-export function rate(price: Price, quantity: bigint, meterScale: number): Decimal {
-  return rateByTier(price, quantity, meterScale).amount;
+export function rate(price: PriceRule, counted: bigint | Counted, meterScale: number): Decimal {
+  return rateByTier(price, counted, meterScale).amount;
 }
 
 /** `rate`, taken apart: the amounts of the tiers add up to the amount. Models without tiers give one tier without bounds. */
-export function rateByTier(price: Price, quantity: bigint, meterScale: number): Rated {
+export function rateByTier(price: PriceRule, counted: bigint | Counted, meterScale: number): Rated {
+  const { quantity, events } =
+    typeof counted === 'bigint' ? { quantity: counted, events: 0n } : counted;
   if (quantity < 0n) throw new RangeError('a quantity is never negative');
-  const units = decimalOf(quantity, meterScale);
-  const tiers = shares(price, units);
+  const tiers = shares(price, decimalOf(quantity, meterScale), events);
   return {
     amount: tiers.reduce((sum, tier) => sum.plus(tier.amount), new Exact(0)),
     tiers: tiers.map((tier) => ({
@@ -57,34 +62,61 @@ type Share = {
 
 const zero = new Exact(0);
 
-function shares(price: Price, units: Decimal): Share[] {
+function shares(price: PriceRule, units: Decimal, events: bigint): Share[] {
   switch (price.model) {
     case 'per_unit':
-      return [shareOf({ up_to: null, unit_price: price.unit_price, flat_fee: '0' }, zero, units)];
+      return [shareOf(unbounded(price.unit_price), zero, units)];
     case 'graduated':
       return graduatedShares(price.tiers, units);
     case 'volume':
       return [volumeShare(price.tiers, units)];
+    case 'stairstep':
+      return [volumeShare(price.tiers.map(withoutUnitPrice), units)];
     case 'package': {
-      const tier = { up_to: null, unit_price: price.package_price, flat_fee: '0' };
-      const share = shareOf(tier, zero, packagesOf(price, units));
+      const share = shareOf(unbounded(price.package_price), zero, packagesOf(price, units));
       return [{ ...share, quantity: units }];
+    }
+    case 'percentage': {
+      const share = decimal(price.percent).times(tenTo(-2));
+      const fees = decimal(price.fixed_fee).times(decimalOf(chargedEvents(price, events)));
+      return [shareOf(unbounded(plainText(share), plainText(fees)), zero, units)];
     }
     default:
       return price satisfies never;
   }
 }
 
-function packagesOf(price: { readonly package_size: string }, units: Decimal): Decimal {
-  // dividedToIntegerBy is exact, whereas a division rounded to 120 digits could touch the next integer.
-  const size = decimal(price.package_size);
-  const whole = units.dividedToIntegerBy(size);
-  return whole.times(size).lt(units) ? whole.plus(1) : whole;
+function unbounded(unitPrice: string, flatFee = '0'): Tier {
+  return { up_to: null, unit_price: unitPrice, flat_fee: flatFee };
 }
 
-/** Packages begun by a quantity: 121 in packages of 10 are 13. */
-export function packageCount(packageSize: string, quantity: bigint, meterScale: number): bigint {
-  const packages = packagesOf({ package_size: packageSize }, decimalOf(quantity, meterScale));
+function withoutUnitPrice(step: Step): Tier {
+  return { ...step, unit_price: '0' };
+}
+
+/** Events that the fee of a percentage price is due for. */
+export function chargedEvents(price: { readonly free_events: string }, events: bigint): bigint {
+  return billableUnits(events, BigInt(price.free_events));
+}
+
+function packagesOf(price: Omit<PackagePrice, 'model' | 'package_price'>, units: Decimal): Decimal {
+  // dividedToIntegerBy is exact, whereas a division rounded to 120 digits could touch the next integer.
+  const size = decimal(price.package_size);
+  const full = units.dividedToIntegerBy(size);
+  return price.round !== 'down' && full.times(size).lt(units) ? full.plus(1) : full;
+}
+
+/** Packages that a quantity is billed as: 121 in packages of 10 are 13 begun, or 12 full ones when rounded down. */
+export function packageCount(
+  packageSize: string,
+  quantity: bigint,
+  meterScale: number,
+  round: 'up' | 'down' = 'up',
+): bigint {
+  const packages = packagesOf(
+    { package_size: packageSize, round },
+    decimalOf(quantity, meterScale),
+  );
   return BigInt(packages.toFixed(0));
 }
 
@@ -137,13 +169,16 @@ export function billableUnits(quantity: bigint, includedUnits: bigint): bigint {
  * @param usage `before` null: nothing of the interval was billed yet, so that flat fees are due with this part.
  */
 export function rateMore(
-  price: Price,
+  price: PriceRule,
   includedUnits: bigint,
-  usage: { readonly before: bigint | null; readonly total: bigint },
+  usage: { readonly before: bigint | Counted | null; readonly total: bigint | Counted },
   meterScale: number,
 ): Decimal {
-  const upTo = (quantity: bigint): Decimal =>
-    rate(price, billableUnits(quantity, includedUnits), meterScale);
+  const upTo = (counted: bigint | Counted): Decimal => {
+    const { quantity, events } =
+      typeof counted === 'bigint' ? { quantity: counted, events: 0n } : counted;
+    return rate(price, { quantity: billableUnits(quantity, includedUnits), events }, meterScale);
+  };
   return usage.before === null ? upTo(usage.total) : upTo(usage.total).minus(upTo(usage.before));
 }
 

@@ -1,33 +1,104 @@
-import { decimal } from './decimal.ts';
-import { type Currency, majorOf, type Minor, roundToMinor } from './money.ts';
+import type { Minor } from './money.ts';
+import { divideRounded, type Ratio, ratioOf } from './ratio.ts';
 
-/** A tax that is added to prices. `percent` is a plain decimal: `19`, `8.875`. */
+/** A tax on prices. `percent` is a plain decimal: `19`, `8.875`. */
 export type TaxRate = { readonly name: string; readonly percent: string };
 
-/** One row of an invoice's tax breakdown. */
+/** One row of an invoice's tax breakdown. The base of an inclusive price holds the tax already. */
 export type TaxLine = TaxRate & { readonly baseMinor: Minor; readonly amountMinor: Minor };
+
+/**
+ * How an invoice is taxed. `exclusive`: tax is added to the prices. `inclusive`: the prices hold it, and the invoice says
+ * how much. `exempt` and `reverse_charge`: nothing is due; under reverse charge the subscriber accounts for the tax.
+ */
+export type Taxation =
+  | { readonly kind: 'exclusive' | 'inclusive'; readonly rates: TaxRates }
+  | { readonly kind: 'exempt'; readonly reason: string }
+  | { readonly kind: 'reverse_charge' };
+
+/** The rates of every line, save of those whose charge has its own. */
+export type TaxRates = {
+  readonly general: readonly TaxRate[];
+  readonly byCharge?: ReadonlyMap<string, readonly TaxRate[]>;
+};
 
 /** What an invoice shows when nothing is taxed: `Tax (0%)` is always there. */
 const noTax: TaxRate = { name: 'Tax', percent: '0' };
+const reverseCharge: TaxRate = { name: 'Reverse charge', percent: '0' };
 
-/** The tax on one base, rounded once. @throws RangeError when the percentage is not a plain decimal. */
-export function taxOn(baseMinor: Minor, percent: string, currency: Currency): Minor {
-  const exact = majorOf(baseMinor, currency).times(decimal(percent)).dividedBy(100);
-  return roundToMinor(exact, currency);
+/** The tax that is added to a base, rounded once. @throws RangeError when the percentage is not a plain decimal. */
+export function taxOn(baseMinor: Minor, percent: string): Minor {
+  const { numerator, denominator } = ratioOf(percent);
+  return divideRounded(baseMinor * numerator, 100n * denominator);
 }
 
-/** One row for each rate, on the sum of the lines; never empty. */
-export function taxLines(
-  lines: readonly { readonly amountMinor: Minor }[],
-  rates: readonly TaxRate[],
-  currency: Currency,
-): TaxLine[] {
-  const baseMinor = lines.reduce((sum, line) => sum + line.amountMinor, 0n);
-  return (rates.length === 0 ? [noTax] : rates).map((rate) => ({
-    ...rate,
-    baseMinor,
-    amountMinor: taxOn(baseMinor, rate.percent, currency),
+/** A line as a tax sees it: after discounts. */
+export type TaxableLine = { readonly chargeId?: string | null; readonly amountMinor: Minor };
+
+/**
+ * The breakdown of an invoice, never empty: one row for each rate, on the sum of its lines, rounded once. A rate is the
+ * same one where name and percentage are the same; rows stand in the order in which the lines name them.
+ */
+export function taxBreakdown(lines: readonly TaxableLine[], taxation: Taxation): TaxLine[] {
+  const total = lines.reduce((sum, line) => sum + line.amountMinor, 0n);
+  if (taxation.kind === 'exempt') return [{ ...noTax, baseMinor: total, amountMinor: 0n }];
+  if (taxation.kind === 'reverse_charge') {
+    return [{ ...reverseCharge, baseMinor: total, amountMinor: 0n }];
+  }
+  const { general, byCharge } = taxation.rates;
+  const rated = lines.map((line) => ({
+    amountMinor: line.amountMinor,
+    rates: byCharge?.get(line.chargeId ?? '') ?? general,
   }));
+  const distinct = distinctRates([...general, ...rated.flatMap((line) => line.rates)]);
+  const rows = distinct.map((rate) => {
+    const itsLines = rated.filter((line) => line.rates.some((other) => isSame(rate, other)));
+    const baseMinor = itsLines.reduce((sum, line) => sum + line.amountMinor, 0n);
+    const amountMinor =
+      taxation.kind === 'exclusive' ? taxOn(baseMinor, rate.percent) : taxContained(itsLines, rate);
+    return { ...rate, baseMinor, amountMinor };
+  });
+  return rows.length === 0 ? [{ ...noTax, baseMinor: total, amountMinor: 0n }] : rows;
+}
+
+function distinctRates(rates: readonly TaxRate[]): TaxRate[] {
+  return rates.filter((rate, index) => rates.findIndex((other) => isSame(rate, other)) === index);
+}
+
+function isSame(a: TaxRate, b: TaxRate): boolean {
+  return a.name === b.name && a.percent === b.percent;
+}
+
+/** The tax of one rate within gross amounts: gross × rate ÷ (100 + all rates of the line), summed exactly, rounded once. */
+function taxContained(
+  lines: readonly { readonly amountMinor: Minor; readonly rates: readonly TaxRate[] }[],
+  rate: TaxRate,
+): Minor {
+  const own = ratioOf(rate.percent);
+  const exact = lines.reduce<Ratio>(
+    (sum, line) => {
+      const all = line.rates.map(({ percent }) => ratioOf(percent)).reduce(add, hundred);
+      // gross × own ÷ all, each a fraction of its own.
+      return add(sum, {
+        numerator: line.amountMinor * own.numerator * all.denominator,
+        denominator: own.denominator * all.numerator,
+      });
+    },
+    { numerator: 0n, denominator: 1n },
+  );
+  return divideRounded(exact.numerator, exact.denominator);
+}
+
+const hundred: Ratio = { numerator: 100n, denominator: 1n };
+
+function add(a: Ratio, b: Ratio): Ratio {
+  if (a.denominator === b.denominator) {
+    return { numerator: a.numerator + b.numerator, denominator: a.denominator };
+  }
+  return {
+    numerator: a.numerator * b.denominator + b.numerator * a.denominator,
+    denominator: a.denominator * b.denominator,
+  };
 }
 
 /** `Tax (0%)`, `VAT (19%)`. */

@@ -1,203 +1,116 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { DateTime } from 'luxon';
-import {
-  formatAmount,
-  isCurrency,
-  roundToMinor,
-  allocate,
-  parseAmount,
-} from '../../billing/money.ts';
-import { boundary, calendarDaysBetween, intervalIndexAt } from '../../billing/periods.ts';
-import type { Price } from '../../billing/plan.ts';
-import { billableUnits, rate, rateByTier, rateMore } from '../../billing/rate.ts';
-import { taxOn } from '../../billing/tax.ts';
-import { decimal } from '../../billing/decimal.ts';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { differences } from '../../bin/cases/compare.ts';
+import { readExamples } from '../../bin/cases/read.ts';
+import { runnerOf } from '../../bin/cases/runners.ts';
 
 /** Worked examples of the field (`cases/*.json`), run through the production code. */
-type Json = { readonly [key: string]: unknown };
-type Case = {
-  readonly id: string;
-  readonly kind: string;
-  readonly input: Json;
-  readonly expect: Json;
-  readonly runnable: boolean;
-};
-
-function read(name: string): Case[] {
-  const source = readFileSync(new URL(`cases/${name}.json`, import.meta.url), 'utf8');
-  const file: { cases: Case[] } = JSON.parse(source);
-  return file.cases;
-}
-
-/** Needs a feature of the rules that is not there yet: a maximum per charge, packages rounded down. */
-const notYet = new Set(['T-P4', 'T-P5-250-down', 'T-U-1.00-1000']);
-
-function text(value: unknown): string {
-  assert.ok(typeof value === 'string' || typeof value === 'number', `not a text: ${String(value)}`);
-  return String(value);
-}
-
-function currency(input: Json) {
-  const code = text(input['currency']);
-  assert.ok(isCurrency(code));
-  return code;
-}
-
-function minor(amount: unknown, input: Json): bigint {
-  const parsed = parseAmount(text(amount), currency(input));
-  assert.ok(parsed !== null);
-  return parsed;
-}
-
-/** A decimal quantity as an integer of a meter whose scale is just large enough. */
-function scaled(quantity: unknown): { readonly units: bigint; readonly scale: number } {
-  const [whole = '', fraction = ''] = text(quantity).split('.');
-  return { units: BigInt(whole + fraction), scale: fraction.length };
-}
-
-function tiered(model: 'graduated' | 'volume', input: Json): Price {
-  const tiers = input['tiers'];
-  assert.ok(Array.isArray(tiers));
-  return {
-    model,
-    tiers: tiers.map((tier: Json) => ({
-      up_to: tier['upTo'] === null ? null : text(tier['upTo']),
-      unit_price: text(tier['unit']),
-      flat_fee: text(tier['flat']),
-    })),
-  };
-}
-
-function packaged(input: Json): Price {
-  const package_size = text(input['packageSize']);
-  return { model: 'package', package_size, package_price: text(input['price']) };
-}
-
-function same(actual: { toFixed(): string }, expected: unknown): void {
-  assert.equal(decimal(actual.toFixed()).toFixed(), decimal(text(expected)).toFixed());
-}
-
-function instant(value: unknown): number {
-  const time = DateTime.fromISO(text(value), { zone: 'utc' });
-  assert.ok(time.isValid);
-  return time.toMillis();
-}
-
-function runTiered(model: 'graduated' | 'volume') {
-  return ({ input, expect }: Case): void => {
-    const { units, scale } = scaled(input['quantity']);
-    const rated = rateByTier(tiered(model, input), units, scale);
-    same(rated.amount, expect['amount']);
-    const byTier = expect['byTier'];
-    if (!Array.isArray(byTier)) return;
-    assert.deepEqual(
-      rated.tiers.map((tier) => tier.amount),
-      byTier.map((amount) => decimal(text(amount)).toFixed()),
-    );
-  };
-}
-
-function datesOf(anchor: unknown, months: number): string[] {
-  const anchorMs = instant(anchor);
-  return Array.from({ length: 40 }, (_, n) =>
-    new Date(boundary(anchorMs, 'UTC', { unit: 'month', count: months }, n))
-      .toISOString()
-      .slice(0, 10),
-  );
-}
-
-function runAnchor(months: number) {
-  return ({ input, expect }: Case): void => {
-    const dates = expect['dates'];
-    assert.ok(Array.isArray(dates));
-    const boundaries = datesOf(input['anchor'], months);
-    for (const date of dates) assert.ok(boundaries.includes(text(date)), text(date));
-  };
-}
-
-const runners: Readonly<Record<string, (example: Case) => void>> = {
-  'money.round': ({ input, expect }) => {
-    const code = currency(input);
-    assert.equal(
-      formatAmount(roundToMinor(text(input['amount']), code), code),
-      text(expect['amount']),
-    );
-  },
-  'money.sum_of_rounded': ({ input, expect }) => {
-    const code = currency(input);
-    const lines = input['lines'];
-    assert.ok(Array.isArray(lines));
-    const sum = lines.reduce((total: bigint, line) => total + roundToMinor(text(line), code), 0n);
-    assert.equal(formatAmount(sum, code), text(expect['subtotal']));
-  },
-  'money.allocate': ({ input, expect }) => {
-    const weights = input['weights'];
-    assert.ok(Array.isArray(weights));
-    const parts = allocate(
-      minor(input['amount'], input),
-      weights.map((weight) => BigInt(text(weight))),
-    );
-    assert.deepEqual(
-      parts.map((part) => formatAmount(part, currency(input))),
-      expect['parts'],
-    );
-  },
-  'price.graduated': runTiered('graduated'),
-  'price.volume': runTiered('volume'),
-  'price.package': ({ input, expect }) => {
-    const { units, scale } = scaled(input['quantity']);
-    const billable = billableUnits(units, BigInt(text(input['freeUnits'] ?? '0')));
-    same(rate(packaged(input), billable, scale), expect['amount']);
-  },
-  'price.package.delta': ({ input, expect }) => {
-    const usage = {
-      before: scaled(input['alreadyBilledQuantity']).units,
-      total: scaled(input['quantity']).units,
-    };
-    same(rateMore(packaged(input), 0n, usage, 0), expect['amount']);
-  },
-  'price.unit': ({ input, expect }) => {
-    const { units, scale } = scaled(input['quantity']);
-    const exact = rate({ model: 'per_unit', unit_price: text(input['unit']) }, units, scale);
-    const code = currency(input);
-    assert.equal(formatAmount(roundToMinor(exact, code), code), text(expect['amount']));
-  },
-  'anchor.monthly': runAnchor(1),
-  'anchor.quarterly': runAnchor(3),
-  'period.at': ({ input, expect }) => {
-    const period = expect['period'];
-    assert.ok(Array.isArray(period));
-    const anchorMs = instant(input['anchor']);
-    const recurrence = { unit: 'month', count: Number(input['count'] ?? 1) } as const;
-    const n = intervalIndexAt(anchorMs, 'UTC', recurrence, instant(input['at']));
-    assert.deepEqual(
-      [boundary(anchorMs, 'UTC', recurrence, n), boundary(anchorMs, 'UTC', recurrence, n + 1)],
-      period.map(instant),
-    );
-  },
-  'tax.round': ({ input, expect }) => {
-    const code = currency(input);
-    const tax = taxOn(minor(input['base'], input), text(input['rate']), code);
-    assert.equal(formatAmount(tax, code), text(expect['tax']));
-  },
-  'days.dst': ({ input, expect }) => {
-    const zone = text(input['tz']);
-    const local = (date: unknown): number => DateTime.fromISO(text(date), { zone }).toMillis();
-    const days = calendarDaysBetween(local(input['from_']), local(input['to']), zone);
-    assert.equal(days, expect['days']);
-  },
-};
+const folder = new URL('cases/', import.meta.url);
 
 describe('billing › worked examples of the field', () => {
-  for (const name of ['price', 'money', 'period', 'anchor', 'tax', 'days']) {
-    for (const example of read(name)) {
-      if (!example.runnable || notYet.has(example.id)) continue;
-      it(`${example.kind} ${example.id}`, () => {
-        const runner = runners[example.kind];
-        assert.ok(runner !== undefined, `no runner for ${example.kind}`);
-        runner(example);
+  for (const name of readdirSync(folder)) {
+    const read = readExamples(readFileSync(new URL(name, folder), 'utf8'));
+    assert.ok(read.kind === 'ok', name);
+    for (const { id, kind, input, expect, runnable } of read.examples) {
+      if (!runnable) continue;
+      it(`${kind} ${id}`, () => {
+        const run = runnerOf(kind);
+        assert.ok(run !== null, `no runner for ${kind}`);
+        assert.deepEqual(differences(run(input, expect), expect), []);
       });
     }
   }
+});
+
+describe('billing › the runner of examples', () => {
+  let files = '';
+  before(() => {
+    files = mkdtempSync(join(tmpdir(), 'tollbook-cases-'));
+  });
+  after(() => {
+    rmSync(files, { recursive: true, force: true });
+  });
+
+  function run(...contents: readonly string[]) {
+    const paths = contents.map((content, index) => {
+      const path = join(files, `${index}.json`);
+      writeFileSync(path, content);
+      return path;
+    });
+    const program = new URL('../../bin/cases.ts', import.meta.url).pathname;
+    const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...paths], {
+      encoding: 'utf8',
+    });
+    return { status, lines: stdout.trim().split('\n'), stderr };
+  }
+  const example = (kind: string, input: object, expect: object, runnable = true) => ({
+    ...{ id: 'one', kind, input, expect, runnable },
+  });
+  const file = (...cases: readonly object[]): string => JSON.stringify({ cases });
+
+  it('counts what passes, fails and is skipped, and says what it expected', () => {
+    const round = (amount: string) => example('money.round', { amount: '0.005' }, { amount });
+    const result = run(
+      file(round('0.01'), round('0.00'), example('anything', {}, {}, false)),
+      file(example('no.such.kind', {}, { x: 1 })),
+    );
+    assert.deepEqual(result.lines, [
+      'FAILED one (money.round): amount: expected "0.00", actual "0.01"',
+      'FAILED one (no.such.kind): no rule of billing/ answers the kind no.such.kind',
+      '1 passed, 2 failed, 1 skipped',
+    ]);
+    assert.equal(result.status, 1);
+  });
+
+  it('ends well when nothing fails', () => {
+    const hours = example(
+      'period.at',
+      { anchor: '2025-03-01T00:30', interval: 'PT1H', at: '2025-02-28' },
+      { period: ['2025-02-27T23:30:00Z', '2025-02-28T00:30Z'] },
+    );
+    const yen = example('tax.round', { base: 999, rate: 10.5, currency: 'JPY' }, { tax: '105' });
+    const dinar = example(
+      'money.round',
+      { amount: '1.2345', currency: 'KWD' },
+      { amount: '1.235' },
+    );
+    const result = run(file(hours, yen, dinar));
+    assert.deepEqual([result.status, result.lines], [0, ['3 passed, 0 failed, 0 skipped']]);
+  });
+
+  it('names a field that nothing works out, an input that is missing, and a refusal that was expected', () => {
+    const result = run(
+      file(
+        example('money.round', { amount: '1' }, { colour: 'red' }),
+        example('money.round', {}, { amount: '1.00' }),
+        example('money.allocate', { amount: '1', weights: [0] }, { error: true }),
+        example('money.allocate', { amount: '1', weights: [1] }, { error: true }),
+        example('money.round', { amount: '1' }, {}),
+      ),
+    );
+    assert.deepEqual(result.lines, [
+      'FAILED one (money.round): no rule works out colour',
+      'FAILED one (money.round): expected {"amount":"1.00"}, got the error: input.amount is missing',
+      'FAILED one (money.allocate): expected an error, got an answer',
+      'FAILED one (money.round): nothing is expected',
+      '1 passed, 4 failed, 0 skipped',
+    ]);
+  });
+
+  it('fails clearly on files that it cannot read', () => {
+    for (const [content, why] of [
+      ['{', /it is not JSON/],
+      ['[]', /it has no list "cases"/],
+      [JSON.stringify({ cases: [{ id: 'a', runnable: true }] }), /cases\[0\] lacks/],
+    ] as const) {
+      const result = run(content);
+      assert.match(result.stderr, why);
+      assert.equal(result.status, 1);
+      assert.deepEqual(result.lines, ['0 passed, 0 failed, 0 skipped']);
+    }
+    assert.match(run().stderr, /usage/);
+  });
 });
