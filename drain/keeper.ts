@@ -195,6 +195,7 @@ async function untilDrained(
   signal: AbortSignal,
 ): Promise<void> {
   const streamId = await link.lastStreamId();
+  if (streamId === '0-0') return;
   while (!(await isDrained(db, { shard: link.name, incarnation, streamId }))) {
     await sleep(DRAINED_LOOK_EACH_MS, undefined, { signal });
   }

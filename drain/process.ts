@@ -28,6 +28,8 @@ export type DrainOptions = {
   /** 0: a free one; `port` of the process tells. */
   readonly port: number;
   readonly log: Logger;
+  /** False leaves external events to somebody else; for tests. */
+  readonly isIngesting?: boolean;
 };
 
 export type DrainProcess = {
@@ -148,13 +150,16 @@ async function tellShards(running: Running, signal: AbortSignal): Promise<void> 
     connectionOptions: { commandTimeoutMs: 2_000, connectWaitMs: 1_000 },
   });
   const projector = startProjector({ db, shards, map, log });
-  const ingest = startIngest({ db, shards, map, log, isCaughtUp: caughtUp(running) });
+  const ingest =
+    running.isIngesting === false
+      ? null
+      : startIngest({ db, shards, map, log, isCaughtUp: caughtUp(running) });
   const publisher = startPublisher({ db, map, links, log });
   const listener = listen({
     databaseUrl,
     channels: ['tollbook_projector', 'tollbook_ingest'],
     onNotify: (payload, channel) => {
-      if (channel !== 'tollbook_projector') ingest.wake();
+      if (channel !== 'tollbook_projector') ingest?.wake();
       if (channel === 'tollbook_ingest') return;
       if (payload?.startsWith('sbr_') === true) {
         projector.wake(payload);
@@ -169,7 +174,7 @@ async function tellShards(running: Running, signal: AbortSignal): Promise<void> 
   });
   await untilAborted(signal);
   await listener.close();
-  await Promise.all([projector.stop(), ingest.stop(), publisher.stop()]);
+  await Promise.all([projector.stop(), ingest?.stop(), publisher.stop()]);
   await shards.close();
 }
 

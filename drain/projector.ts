@@ -8,9 +8,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 
 import { compileConstraints } from '../billing/compile.ts';
+import type { SubscriberConstraints } from '../billing/constraints.ts';
 import { ShardUnavailable, type Shards } from '../shards/port.ts';
-import type { Db } from '../store/db.ts';
+import { inTransaction, type Db } from '../store/db.ts';
 import {
+  bumpRuntime,
   markApplied,
   readCompileInput,
   readCoreLog,
@@ -191,7 +193,7 @@ function creditOf(subscriberId: string, entry: CoreLogEntry): Parameters<Shards[
 
 /** Compiles one snapshot and applies it; a boundary that has passed meanwhile is moved, and the result compiled anew. */
 async function sendConstraints(deps: ProjectorDeps, subscriberId: string): Promise<void> {
-  const { db, shards, log } = deps;
+  const { db, shards } = deps;
   for (let retimings = 0; retimings <= RETIMINGS_MAX; retimings++) {
     const input = await readCompileInput(db, subscriberId);
     if (input === null) return;
@@ -201,14 +203,38 @@ async function sendConstraints(deps: ProjectorDeps, subscriberId: string): Promi
       await markApplied(db, subscriberId, { version: BigInt(constraints.version) });
       return;
     }
-    const held = await shards.read(subscriberId);
-    const hasMoved = await retimeBoundary(db, subscriberId, answer.nowMs, held?.products ?? []);
-    log.info({ subscriberId, hasMoved }, 'a boundary had passed before the shard was told');
-    if (!hasMoved) break;
+    await makeWay(deps, constraints, answer.nowMs);
   }
-  throw new Error(
-    `the shard of ${subscriberId} says that a boundary has passed; none can be moved`,
+  throw new Error(`boundaries of ${subscriberId} pass faster than its shard can be told`);
+}
+
+/** The shard's past would be altered: boundaries that it missed are moved, and subscriptions that it outlived end on it. */
+async function makeWay(
+  { db, shards, log }: ProjectorDeps,
+  constraints: SubscriberConstraints,
+  nowMs: number,
+): Promise<void> {
+  const { subscriberId } = constraints;
+  const held = (await shards.read(subscriberId))?.products ?? [];
+  if (await retimeBoundary(db, subscriberId, nowMs, held)) {
+    log.info({ subscriberId }, 'a boundary had passed before the shard was told: it is moved');
+    return;
+  }
+  const products = constraints.products.filter(({ productId, segments }) => {
+    const own = held.find((product) => product.productId === productId);
+    return own === undefined || segments.some(({ segmentId }) => segmentId === own.segmentId);
+  });
+  if (products.length === constraints.products.length) {
+    throw new Error(
+      `the shard of ${subscriberId} says that a boundary has passed; none can be moved`,
+    );
+  }
+  log.info(
+    { subscriberId },
+    'a shard missed the end of a subscription: it ends before the next one',
   );
+  await shards.apply({ ...constraints, products });
+  await inTransaction(db, (tx) => bumpRuntime(tx, subscriberId));
 }
 
 type Verifier = {

@@ -235,7 +235,10 @@ type SegmentRow = {
   readonly definition: PlanDefinition;
 };
 
-/** A canceled subscription counts for as long as it runs on: until its last boundary, which the shard must still see. */
+/**
+ * A canceled subscription counts until its end has come, unless the product has another one by then; afterwards its
+ * product is gone from the shard, which refuses it as inactive.
+ */
 async function readLiveSubscriptions(
   tx: Tx,
   subscriberId: string,
@@ -250,12 +253,12 @@ async function readLiveSubscriptions(
      JOIN segments g ON g.subscription_id = s.id AND NOT g.void AND g.until_at > ?
      JOIN periods p ON p.id = g.period_id
      JOIN plan_versions v ON v.id = g.plan_version_id
-     WHERE s.subscriber_id = ? AND (s.state <> 'canceled' OR NOT EXISTS (
+     WHERE s.subscriber_id = ? AND (s.state <> 'canceled' OR s.ended_at > ? AND NOT EXISTS (
        SELECT 1 FROM subscriptions o
        WHERE o.subscriber_id = s.subscriber_id AND o.product_id = s.product_id AND o.id <> s.id
          AND (o.state <> 'canceled' OR o.ended_at > s.ended_at)))
      ORDER BY s.created_at, s.id, g.from_at`,
-    [since, subscriberId],
+    [since, subscriberId, now],
   );
   const bySubscription = Map.groupBy(rows, (row) => row.subscription_id);
   return [...bySubscription.values()].flatMap((segments) => {
@@ -287,13 +290,13 @@ export type HeldSegment = { readonly segmentId: string; readonly untilMs: number
  * bumps the runtime version: the past of a shard is never rewritten. A segment that would lie wholly in the past is
  * void. Answers false, and changes nothing, when no boundary is late.
  * @param nowMs The shard's clock with the subscriber's offset, as `apply` answered it.
- * @param held What the shard holds (`Shards.read`); a subscription of which it holds nothing begins anew.
+ * @param held What the shard holds (`Shards.read`); it takes any past of a subscription of which it holds nothing.
  */
 export async function retimeBoundary(
   db: Db,
   subscriberId: string,
   nowMs: number,
-  held: readonly HeldSegment[] = [],
+  held: readonly HeldSegment[],
 ): Promise<boolean> {
   return inTransaction(db, async (tx) => {
     const segments = await lockSegments(tx, subscriberId);
@@ -314,7 +317,6 @@ type RetimeSegment = {
   readonly id: string;
   readonly subscriptionId: string;
   readonly periodId: string;
-  readonly periodState: string;
   readonly fromMs: number;
   readonly untilMs: number;
 };
@@ -330,13 +332,12 @@ async function lockSegments(tx: Tx, subscriberId: string): Promise<readonly Reti
     id: bigint;
     subscription_id: string;
     period_id: string;
-    state: string;
     from_at: Date;
     until_at: Date;
   }>(
     tx,
-    `SELECT g.id, g.subscription_id, g.period_id, p.state, g.from_at, g.until_at
-     FROM segments g JOIN periods p ON p.id = g.period_id JOIN subscriptions s ON s.id = g.subscription_id
+    `SELECT g.id, g.subscription_id, g.period_id, g.from_at, g.until_at
+     FROM segments g JOIN subscriptions s ON s.id = g.subscription_id
      WHERE s.subscriber_id = ? AND NOT g.void ORDER BY g.subscription_id, g.from_at`,
     [subscriberId],
   );
@@ -344,7 +345,6 @@ async function lockSegments(tx: Tx, subscriberId: string): Promise<readonly Reti
     id: row.id.toString(),
     subscriptionId: row.subscription_id,
     periodId: row.period_id,
-    periodState: row.state,
     fromMs: row.from_at.getTime(),
     untilMs: row.until_at.getTime(),
   }));
@@ -352,7 +352,7 @@ async function lockSegments(tx: Tx, subscriberId: string): Promise<readonly Reti
 
 type Retiming = {
   /** The segment that the shard is in: it runs on until the boundary. */
-  readonly last: RetimeSegment | null;
+  readonly last: RetimeSegment;
   /** Unseen segments that are over before the boundary. */
   readonly missed: readonly RetimeSegment[];
   /** The unseen segment that begins at the boundary now. */
@@ -366,17 +366,15 @@ function planRetiming(
   held: readonly HeldSegment[],
 ): Retiming | null {
   const heldAs = new Map(held.map((segment) => [segment.segmentId, segment.untilMs]));
-  const last = segments.find(({ id }) => heldAs.has(id)) ?? null;
-  const heldUntilMs = last === null ? Infinity : (heldAs.get(last.id) ?? Infinity);
-  const unseen = segments.filter(
-    ({ fromMs, periodState }) =>
-      fromMs < heldUntilMs &&
-      fromMs < earliestMs &&
-      (last === null ? periodState !== 'closed' : fromMs > last.fromMs),
-  );
+  const last = segments.find(({ id }) => heldAs.has(id));
+  if (last === undefined) return null;
+  const heldUntilMs = heldAs.get(last.id) ?? last.untilMs;
   // The shard has rolled, or will have, into what it knows to follow: nothing can begin before that.
   const boundaryMs = Math.min(earliestMs, heldUntilMs);
-  const isCutShort = last !== null && last.untilMs < boundaryMs && last.untilMs < heldUntilMs;
+  const unseen = segments.filter(
+    ({ fromMs }) => fromMs > last.fromMs && fromMs < heldUntilMs && fromMs < earliestMs,
+  );
+  const isCutShort = last.untilMs < boundaryMs;
   if (unseen.length === 0 && !isCutShort) return null;
   const next = unseen.findLast(({ untilMs }) => untilMs > boundaryMs) ?? null;
   return { last, missed: unseen.filter((segment) => segment !== next), next, boundaryMs };
@@ -395,25 +393,29 @@ async function retime(tx: Tx, { last, missed, next, boundaryMs }: Retiming): Pro
   }
   if (next !== null) {
     await tx.raw('UPDATE segments SET from_at = ? WHERE id = ?', [boundary, next.id]);
-    if (next.periodId !== last?.periodId) {
+    if (next.periodId !== last.periodId) {
       await tx.raw(`UPDATE periods SET start_at = ? WHERE id = ? AND state <> 'closed'`, [
         boundary,
         next.periodId,
       ]);
     }
   }
-  if (last !== null) {
-    await tx.raw('UPDATE segments SET until_at = ? WHERE id = ?', [boundary, last.id]);
-    if (last.periodId !== next?.periodId) {
-      await tx.raw(
-        `UPDATE periods SET end_at = LEAST(?, interval_end_at) WHERE id = ? AND state <> 'closed'`,
-        [boundary, last.periodId],
-      );
-    }
+  await tx.raw('UPDATE segments SET until_at = ? WHERE id = ?', [boundary, last.id]);
+  if (last.periodId !== next?.periodId) {
     await tx.raw(
-      `UPDATE subscriptions SET ended_at = ? WHERE id = ? AND state = 'canceled' AND ended_at = ?`,
-      [boundary, last.subscriptionId, new Date(last.untilMs)],
+      `UPDATE periods SET end_at = LEAST(?, interval_end_at) WHERE id = ? AND state <> 'closed'`,
+      [boundary, last.periodId],
     );
+  }
+  // A cancellation is no earlier than the end that it set.
+  for (const column of ['cancel_at', 'ended_at']) {
+    await tx.raw(`UPDATE subscriptions SET ?? = ? WHERE id = ? AND ?? = ?`, [
+      column,
+      boundary,
+      last.subscriptionId,
+      column,
+      new Date(last.untilMs),
+    ]);
   }
 }
 
