@@ -42,6 +42,7 @@ describe('workflows/periodClose', function () {
   let seals: (SealResult | Error)[] = [sealed];
   let drained: boolean[] = [true];
   const asked: string[] = [];
+  const live: string[] = [];
 
   before(async () => {
     quietRuntime();
@@ -75,6 +76,10 @@ describe('workflows/periodClose', function () {
   });
   afterEach(async () => {
     assert.deepEqual(await faultsOf(rig.db), []);
+    // Time is one for all: a subscription that went on would close its next period in the next test.
+    for (const id of live.splice(0)) {
+      await rig.client.workflow.getHandle(workflowIds.subscription(id)).terminate();
+    }
   });
 
   type Ended = {
@@ -90,6 +95,7 @@ describe('workflows/periodClose', function () {
     const startAt = new Date((await environment.currentTimeMs()) + 60_000);
     const subscriptionId = await seedSubscription(rig.db, { subscriberId, planVersionId, startAt });
     await rig.activate(subscriptionId);
+    live.push(subscriptionId);
     const [period] = await listPeriods(rig.db, subscriptionId, ['open']);
     assert.ok(period);
     await sleepUntil(environment, period.endAt.getTime() + 1000);

@@ -6,6 +6,7 @@ import { Client } from '@temporalio/client';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import {
   DefaultLogger,
+  makeTelemetryFilterString,
   type NativeConnection,
   Runtime,
   type Worker,
@@ -54,7 +55,10 @@ let isQuiet = false;
 export function quietRuntime(): void {
   if (isQuiet) return;
   isQuiet = true;
-  Runtime.install({ logger: new DefaultLogger('ERROR', () => undefined) });
+  Runtime.install({
+    logger: new DefaultLogger('ERROR', () => undefined),
+    telemetryOptions: { logging: { filter: makeTelemetryFilterString({ core: 'ERROR' }) } },
+  });
 }
 
 /** One bundle for all tests of the process. */
