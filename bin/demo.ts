@@ -55,7 +55,7 @@ async function fluxrate(stack: DemoStack, count: number): Promise<void> {
   console.log(
     `Served ${used.served.toLocaleString('en-US')}, refused ${used.refused}, failed ${used.failed}. Closing the period …`,
   );
-  const invoice = await account.close(periodId);
+  const { invoice, workflowId } = await account.closeWith(periodId);
   console.log(`\n${printInvoice(invoice)}\n`);
   const again = await account.close(periodId);
   const isSame = JSON.stringify(again.body) === JSON.stringify(invoice.body);
@@ -65,7 +65,11 @@ async function fluxrate(stack: DemoStack, count: number): Promise<void> {
       : 'CLOSING AGAIN CHANGED THE INVOICE.',
   );
   if (!isSame) process.exitCode = 1;
-  const workflowIds = [`sub/${account.subscriptionId}`, ...workflowsOf(invoice.body)];
+  const workflowIds = [
+    `sub/${account.subscriptionId}`,
+    workflowId,
+    `collect/${invoice.text('id')}`,
+  ];
   if (stack.temporalUiUrl !== undefined) console.log(`Its workflows: ${stack.temporalUiUrl}`);
   const metered = invoice
     .list('lines')
@@ -85,11 +89,6 @@ async function fluxrate(stack: DemoStack, count: number): Promise<void> {
     }),
   );
   if (used.served !== count) process.exitCode = 1;
-}
-
-function workflowsOf(invoice: unknown): readonly string[] {
-  if (typeof invoice !== 'object' || invoice === null || !('workflow_ids' in invoice)) return [];
-  return Array.isArray(invoice.workflow_ids) ? invoice.workflow_ids.map(String) : [];
 }
 
 async function showScenarios(stack: DemoStack, name: string): Promise<void> {

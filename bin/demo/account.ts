@@ -62,7 +62,7 @@ export class Account {
     return new Account(stack, subscriberId, subscriptionId, key.text('secret'));
   }
 
-  /** Sends `count` requests with a progress bar; refusals are counted, not repeated. */
+  /** Sends `count` requests with a progress bar; refusals are counted; only a 503 is sent again. */
   async send(
     count: number,
     options: {
@@ -77,6 +77,7 @@ export class Account {
       key: this.key,
       count,
       concurrency: options.concurrency ?? 64,
+      repeatsUnavailable: true,
       onProgress: progressBar(options.label ?? 'requests', count),
     });
   }
@@ -130,6 +131,13 @@ export class Account {
 
   /** Closes the period now and waits until its invoice is paid (or final, when nothing is due). */
   async close(periodId?: string): Promise<Answer> {
+    return (await this.closeWith(periodId)).invoice;
+  }
+
+  /** As `close`, with the id of the workflow that closed it. */
+  async closeWith(
+    periodId?: string,
+  ): Promise<{ readonly invoice: Answer; readonly workflowId: string }> {
     const { api } = this.stack;
     const period = periodId ?? (await this.openPeriod());
     const path = `/subscriptions/${this.subscriptionId}/periods/${period}/close`;
@@ -139,11 +147,12 @@ export class Account {
       closed = await api.post(path);
     }
     const invoiceId = closed.text('invoice.id');
-    return api.until(
+    const invoice = await api.until(
       `/invoices/${invoiceId}`,
-      (invoice) => invoice.text('state') === 'paid',
+      (now) => now.text('state') === 'paid',
       60_000,
     );
+    return { invoice, workflowId: closed.text('workflow_id') };
   }
 
   /** How many requests the upstream has seen in all. */

@@ -1,4 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import { Pool } from 'undici';
+
+const REPEAT_AFTER_MS = 250;
 
 /** What a burst of requests came to. `codes` counts the problem codes of refusals. */
 export type LoadResult = {
@@ -18,6 +22,8 @@ export type LoadOptions = {
   readonly concurrency?: number;
   readonly method?: 'GET' | 'POST';
   readonly body?: string;
+  /** Send a request again that was refused because nobody could decide it (503), as a client's library would. */
+  readonly repeatsUnavailable?: boolean;
   /** Keep the decision id of every 2xx that was received in full (for the crash checks). */
   readonly keepDecisionIds?: boolean;
   readonly onProgress?: (done: number) => void;
@@ -35,8 +41,8 @@ type Tally = {
 
 /**
  * Sends `count` requests through the gateways, `concurrency` at once, turn by turn over the gateways, and reads each
- * answer to its end. A request that fails on the way is counted as failed and is not sent again. 503 answers are
- * refusals of that request like any other; the caller decides whether to send more.
+ * answer to its end. A request that fails on the way is counted as failed and is not sent again. A 503 is a
+ * refusal like any other unless `repeatsUnavailable` says that it is to be sent again.
  */
 export async function sendRequests(options: LoadOptions): Promise<LoadResult> {
   const concurrency = options.concurrency ?? 64;
@@ -89,8 +95,12 @@ async function sendOne(pool: Pool, options: LoadOptions, tally: Tally): Promise<
         tally.decisionIds.push(decision);
       return;
     }
-    tally.refused += 1;
     const code = problemCode(text) ?? String(answer.statusCode);
+    if (options.repeatsUnavailable === true && code === 'enforcement_unavailable') {
+      await sleep(REPEAT_AFTER_MS);
+      return await sendOne(pool, options, tally);
+    }
+    tally.refused += 1;
     tally.codes.set(code, (tally.codes.get(code) ?? 0) + 1);
   } catch {
     tally.failed += 1;
