@@ -28,6 +28,7 @@ export function constraintWords(
   return {
     rules: [
       statusWords(segment),
+      ...nextWords(segment, product.segments),
       ...segment.limits.map((limit) => limitWords(limit)),
       ...segment.rates.map((rate) =>
         rate.kind === 'rate'
@@ -47,7 +48,7 @@ function statusWords({ status, untilMs }: SegmentConstraints): string {
   const until = instant(untilMs);
   switch (status) {
     case 'active':
-      return `Active; this period ends at ${until}, the next ones are known to the shard.`;
+      return `Active; in force until ${until}.`;
     case 'past_due':
       return `A payment is overdue: requests get 402 payment_overdue until it is paid.`;
     case 'inactive':
@@ -55,6 +56,23 @@ function statusWords({ status, untilMs }: SegmentConstraints): string {
     default:
       return status satisfies never;
   }
+}
+
+/** A planned change: the next segment differs from this one. */
+function nextWords(
+  segment: SegmentConstraints,
+  all: readonly SegmentConstraints[],
+): readonly string[] {
+  const next = all.find(({ fromMs }) => fromMs === segment.untilMs);
+  if (next === undefined) return [`Nothing is known past ${instant(segment.untilMs)}.`];
+  const changes = [
+    ...(next.status === segment.status ? [] : [`the status is ${next.status}`]),
+    ...(next.overage === segment.overage
+      ? []
+      : [`overage is ${next.overage ? 'allowed' : 'denied'}`]),
+    ...(next.periodId === segment.periodId ? [] : ['the next period begins']),
+  ];
+  return changes.length === 0 ? [] : [`From then on ${changes.join(' and ')}.`];
 }
 
 function limitWords(limit: LimitConstraint): string {

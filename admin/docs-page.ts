@@ -1,6 +1,6 @@
 /** The reference at /docs: the OpenAPI document as one page of our own, without a script or anything from elsewhere. */
 import { problemCodes, problemTable } from '../billing/problem.ts';
-import { html, page, type Html } from './html.ts';
+import { markup, page, type Html } from './html.ts';
 import type { Route } from './route.ts';
 
 type Json = Readonly<Record<string, unknown>>;
@@ -10,7 +10,7 @@ export function docsPage(routes: readonly Route[], document: Json): string {
   const byTag = Map.groupBy(routes, ({ tag }) => tag);
   return page(
     'Tollbook admin API',
-    html`<nav><a href="/">Home</a><a href="/api/v1/openapi.json">OpenAPI 3.1</a></nav>
+    markup`<nav><a href="/">Home</a><a href="/api/v1/openapi.json">OpenAPI 3.1</a></nav>
       <h1>Tollbook admin API</h1>
       <p>
         Send <code>Authorization: Bearer &lt;token&gt;</code>, or the cookie
@@ -22,12 +22,12 @@ export function docsPage(routes: readonly Route[], document: Json): string {
       ${quickstart}
       <h2>Contents</h2>
       <ul>
-        ${[...byTag.keys()].map((tag) => html`<li><a href="#${anchor(tag)}">${tag}</a></li> `)}
+        ${[...byTag.keys()].map((tag) => markup`<li><a href="#${anchor(tag)}">${tag}</a></li> `)}
         <li><a href="#problems">Problem codes</a></li>
       </ul>
       ${[...byTag].map(
         ([tag, list]) =>
-          html`<h2 id="${anchor(tag)}">${tag}</h2>
+          markup`<h2 id="${anchor(tag)}">${tag}</h2>
             ${list.map((route) => operationPart(route, document))}`,
       )}
       <h2 id="problems">Problem codes</h2>
@@ -43,7 +43,7 @@ export function docsPage(routes: readonly Route[], document: Json): string {
           <tbody>
             ${problemCodes.map((code) => {
               const { status, title, doc, retryable } = problemTable[code];
-              return html`<tr id="${code}">
+              return markup`<tr id="${code}">
                 <td><code>${code}</code></td>
                 <td>${status}</td>
                 <td>${title}. ${doc}${retryable ? ' Retryable.' : ''}</td>
@@ -55,13 +55,32 @@ export function docsPage(routes: readonly Route[], document: Json): string {
   );
 }
 
-const quickstart = html`<h2>In five calls</h2>
-  <pre>
-curl -X POST /api/v1/plans -d '{"name": "Pay-as-you-go", "lookup_id": "payg", "type": "USAGE", "billing_interval": "month", "currency": "USD"}'
-curl -X POST /api/v1/plans/payg/charges -d '{"type": "USAGE", "meter_id": "api_calls", "unit_price": 0.001, "display_name": "API calls ($0.001 each)"}'
-curl -X POST /api/v1/plans/payg/publish
-curl -X POST /api/v1/subscribers -d '{"name": "Acme Inc.", "lookup_id": "acme", "payment_method": "card_ok"}'
-curl -X POST /api/v1/subscriptions -d '{"subscriber_id": "acme", "plan_id": "payg"}'</pre>`;
+const post = (path: string, body?: unknown): string =>
+  `curl -X POST "$ADMIN_URL/api/v1${path}" -H "Authorization: Bearer $ADMIN_TOKEN"${
+    body === undefined
+      ? ''
+      : ` \\\n  -H "Content-Type: application/json" -d '${JSON.stringify(body)}'`
+  }`;
+
+const quickstart = markup`<h2>In five calls</h2>
+<pre>${[
+  post('/plans', {
+    name: 'Pay-as-you-go',
+    lookup_id: 'my-payg',
+    type: 'USAGE',
+    billing_interval: 'month',
+    currency: 'USD',
+  }),
+  post('/plans/my-payg/charges', {
+    type: 'USAGE',
+    meter_id: 'api_calls',
+    unit_price: 0.001,
+    display_name: 'API calls ($0.001 each)',
+  }),
+  post('/plans/my-payg/publish'),
+  post('/subscribers', { name: 'Acme Inc.', lookup_id: 'acme', payment_method: 'card_ok' }),
+  post('/subscriptions', { subscriber_id: 'acme', plan_id: 'my-payg' }),
+].join('\n')}</pre>`;
 
 function operationPart(route: Route, document: Json): Html {
   const operation = at(document, ['paths', `/api/v1${route.path}`, route.method]);
@@ -70,12 +89,12 @@ function operationPart(route: Route, document: Json): Html {
     at(operation, ['requestBody', 'content', 'application/json', 'schema']),
   );
   const parameters = listAt(operation, 'parameters');
-  return html`<h3 id="${route.operationId}">${route.summary}</h3>
+  return markup`<h3 id="${route.operationId}">${route.summary}</h3>
     <p>
       <code>${route.method.toUpperCase()} /api/v1${route.path}</code>
       <span class="soft">· ${route.roles.join(', ')}</span>
     </p>
-    ${route.description === undefined ? null : html`<p>${route.description}</p>`}
+    ${route.description === undefined ? null : markup`<p>${route.description}</p>`}
     <details>
       <summary>Fields, example, answers</summary>
       ${parameters.length === 0 ? null : parameterTable(parameters)}
@@ -83,20 +102,20 @@ function operationPart(route: Route, document: Json): Html {
       ${
         route.bodyExample === undefined
           ? null
-          : html`<p class="soft">Body</p>
+          : markup`<p class="soft">Body</p>
               <pre>${json(route.bodyExample)}</pre>`
       }
       ${Object.entries(route.answers).map(
         ([status, answer]) =>
-          html`<p class="soft">${status}: ${answer.description}</p>
-            ${answer.example === undefined ? null : html`<pre>${json(answer.example)}</pre>`}`,
+          markup`<p class="soft">${status}: ${answer.description}</p>
+            ${answer.example === undefined ? null : markup`<pre>${json(answer.example)}</pre>`}`,
       )}
-      ${(route.problems ?? []).length === 0 ? null : html`<p class="soft">Problems of its own: ${(route.problems ?? []).map((code) => html`<a href="#${code}">${code}</a> `)}</p>`}
+      ${(route.problems ?? []).length === 0 ? null : markup`<p class="soft">Problems of its own: ${(route.problems ?? []).map((code) => markup`<a href="#${code}">${code}</a> `)}</p>`}
     </details> `;
 }
 
 function parameterTable(parameters: readonly Json[]): Html {
-  return html`<div class="scroll">
+  return markup`<div class="scroll">
     <table>
       <thead>
         <tr>
@@ -108,7 +127,7 @@ function parameterTable(parameters: readonly Json[]): Html {
       <tbody>
         ${parameters.map(
           (parameter) =>
-            html`<tr>
+            markup`<tr>
               <td><code>${word(parameter['name'])}</code></td>
               <td>${word(parameter['in'])}</td>
               <td>
@@ -126,7 +145,7 @@ function fieldTable(document: Json, schema: Json): Html | null {
   const required = schema['required'];
   const names = Object.keys(properties);
   if (names.length === 0) return null;
-  return html`<div class="scroll">
+  return markup`<div class="scroll">
     <table>
       <thead>
         <tr>
@@ -139,9 +158,9 @@ function fieldTable(document: Json, schema: Json): Html | null {
         ${names.map((name) => {
           const property = schemaOf(document, at(properties, [name]));
           const isRequired = Array.isArray(required) && required.includes(name);
-          return html`<tr>
+          return markup`<tr>
             <td>
-              <code>${name}</code>${isRequired ? null : html` <span class="soft">optional</span>`}
+              <code>${name}</code>${isRequired ? null : markup` <span class="soft">optional</span>`}
             </td>
             <td>${takes(property)}</td>
             <td>${word(property['description'])}</td>

@@ -2,6 +2,7 @@
 import { formatCredits } from '../billing/credits.ts';
 import { formatMoney } from '../billing/money.ts';
 import { formatQuantity } from '../billing/quantity.ts';
+import { creditsAhead } from '../store/bucket-reads.ts';
 import { isDatabaseUp } from '../store/health.ts';
 import { listInvoices, type InvoiceRead } from '../store/invoice-reads.ts';
 import { allMeters, type MeterRow } from '../store/meters.ts';
@@ -11,7 +12,7 @@ import { liveSubscriptions, type SubscriptionRead } from '../store/subscription-
 import { subscriptionUsage, upcomingInvoice } from '../store/usage-summary.ts';
 import { walletBalances } from '../store/wallets.ts';
 import type { AdminDeps } from './call.ts';
-import { html, page, type Html } from './html.ts';
+import { markup, page, type Html } from './html.ts';
 import { storedCurrency } from './resources/invoice-shapes.ts';
 
 const SHOWN_MAX = 25;
@@ -91,17 +92,21 @@ async function readStanding(
     });
   }
   const wallets = await walletBalances(deps.db, of.subscriber.id);
+  const ahead = await creditsAhead(deps.db, of.subscriber.id);
   return {
     subscriber: of.subscriber,
     subscriptions,
-    credits: wallets.map(({ unit, available }) => `${formatCredits(available)} ${unit}s left`),
+    credits: wallets.map(
+      ({ unit, available }) =>
+        `${formatCredits(available - (ahead.get(unit) ?? 0n))} ${unit}s left`,
+    ),
   };
 }
 
 function usedText(quantity: bigint, meter: MeterRow | undefined, key: string): string {
   const scale = meter?.scale ?? 0;
   const unit = quantity === 10n ** BigInt(scale) ? meter?.unit_one : meter?.unit_other;
-  return `${formatQuantity(quantity, scale)} ${unit === undefined || unit === '' ? key : unit}`;
+  return `${meter?.name ?? key}: ${formatQuantity(quantity, scale)} ${unit ?? ''}`.trim();
 }
 
 /** What a visitor may see; `away`: Postgres does not answer. */
@@ -114,7 +119,7 @@ export type HomeView =
 export async function homePage(deps: AdminDeps, view: HomeView): Promise<string> {
   return page(
     'Tollbook',
-    html`<nav>
+    markup`<nav>
         <a href="/docs">API reference</a><a href="/api/v1/openapi.json">OpenAPI</a
         ><a href="${deps.home.temporalUiUrl}">Temporal</a>
       </nav>
@@ -135,8 +140,10 @@ async function runsPart(deps: AdminDeps): Promise<Html> {
   );
   const isTemporalUi = await answersAt(temporalUiUrl);
   const state = (isUp: boolean): Html =>
-    isUp ? html`<span class="good">answers</span>` : html`<span class="bad">does not answer</span>`;
-  return html`<h2>What runs</h2>
+    isUp
+      ? markup`<span class="good">answers</span>`
+      : markup`<span class="bad">does not answer</span>`;
+  return markup`<h2>What runs</h2>
     <div class="scroll">
       <table>
         <thead>
@@ -159,7 +166,7 @@ async function runsPart(deps: AdminDeps): Promise<Html> {
           </tr>
           ${gateways.map(
             ({ url, isUp }, index) =>
-              html`<tr>
+              markup`<tr>
                 <td>Gateway ${index + 1}</td>
                 <td><code>${url}</code></td>
                 <td>${state(isUp)}</td>
@@ -190,10 +197,10 @@ async function answersAt(url: string): Promise<boolean> {
 
 function subscribersPart(home: Home): Html {
   if (home.standings.length === 0) {
-    return html`<h2>Subscribers</h2>
+    return markup`<h2>Subscribers</h2>
       <p>None yet. Add one with <code>POST /api/v1/subscribers</code>.</p>`;
   }
-  return html`<h2>Subscribers</h2>
+  return markup`<h2>Subscribers</h2>
     <p class="soft">
       Environment ${home.environment}. Estimates are what the invoice would be now.
     </p>
@@ -212,16 +219,14 @@ function subscribersPart(home: Home): Html {
         </tbody>
       </table>
     </div>
-    ${home.hasMore ? html`<p class="soft">The newest ${SHOWN_MAX} are shown.</p>` : null}`;
+    ${home.hasMore ? markup`<p class="soft">The newest ${SHOWN_MAX} are shown.</p>` : null}`;
 }
 
 function standingRows({ subscriber, subscriptions, credits }: Standing): Html {
-  const name = html`${subscriber.name}<br /><code class="soft"
-      >${subscriber.lookup_id ?? subscriber.id}</code
-    >`;
-  const creditLines = credits.map((words) => html`<br /><span class="soft">${words}</span>`);
+  const name = markup`${subscriber.name}<br><code class="soft">${subscriber.lookup_id ?? subscriber.id}</code>`;
+  const creditLines = credits.map((words) => markup`<br><span class="soft">${words}</span>`);
   if (subscriptions.length === 0) {
-    return html`<tr>
+    return markup`<tr>
       <td>${name}</td>
       <td class="soft">no subscription</td>
       <td>${creditLines}</td>
@@ -230,23 +235,21 @@ function standingRows({ subscriber, subscriptions, credits }: Standing): Html {
   }
   const rows = subscriptions.map(
     ({ row, used, estimate, periodText }) =>
-      html`<tr>
+      markup`<tr>
         <td>${name}</td>
         <td>
-          ${row.plan_name}<br /><span class="soft"
-            >${row.state}${periodText === null ? null : html` · ${periodText}`}</span
-          >
+          ${row.plan_name}<br><span class="soft">${row.state}${periodText === null ? null : markup` · ${periodText}`}</span>
         </td>
         <td>${used.length === 0 ? 'nothing yet' : used.join(', ')}${creditLines}</td>
         <td class="number">${estimate ?? '–'}</td>
       </tr> `,
   );
-  return html`${rows}`;
+  return markup`${rows}`;
 }
 
 function invoicesPart(home: Home): Html | null {
   if (home.invoices.length === 0) return null;
-  return html`<h2>Invoices</h2>
+  return markup`<h2>Invoices</h2>
     <div class="scroll">
       <table>
         <thead>
@@ -261,7 +264,7 @@ function invoicesPart(home: Home): Html | null {
         <tbody>
           ${home.invoices.map(
             (invoice) =>
-              html`<tr>
+              markup`<tr>
                 <td><a href="/invoices/${invoice.id}">${invoice.number ?? 'draft'}</a></td>
                 <td>${invoice.document.subscriber.name}</td>
                 <td>${invoice.document.period_text ?? ''}</td>
@@ -276,16 +279,16 @@ function invoicesPart(home: Home): Html | null {
     </div>`;
 }
 
-const signOutPart = html`<form method="post" action="/sign_out" class="screen">
+const signOutPart = markup`<form method="post" action="/sign_out" class="screen">
   <button type="submit">Sign out</button>
 </form>`;
 
 function viewPart(view: HomeView): Html {
   switch (view.kind) {
     case 'shown':
-      return html`${subscribersPart(view.home)}${invoicesPart(view.home)}${view.isSignedIn ? signOutPart : null}`;
+      return markup`${subscribersPart(view.home)}${invoicesPart(view.home)}${view.isSignedIn ? signOutPart : null}`;
     case 'away':
-      return html`<h2>Subscribers</h2>
+      return markup`<h2>Subscribers</h2>
         <p class="bad">They cannot be shown while Postgres does not answer.</p>`;
     case 'signed_out':
       return signInPart;
@@ -294,7 +297,7 @@ function viewPart(view: HomeView): Html {
   }
 }
 
-const signInPart = html`<h2>Sign in</h2>
+const signInPart = markup`<h2>Sign in</h2>
   <p>With a service token of role admin, operator or reader.</p>
   <form method="post" action="/sign_in">
     <label for="token">Service token</label>

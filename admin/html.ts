@@ -10,8 +10,8 @@ export class Html {
 
 type Part = string | number | Html | readonly Html[] | null;
 
-/** Template tag: text between is escaped, `Html` and lists of it are not, null is nothing. */
-export function html(strings: TemplateStringsArray, ...parts: readonly Part[]): Html {
+/** Template tag (not called `html`, which formatters would lay out anew): text between is escaped, `Html` and lists of it are not, null is nothing. */
+export function markup(strings: TemplateStringsArray, ...parts: readonly Part[]): Html {
   const filled = strings.map((piece, index) => piece + render(parts[index] ?? null));
   return new Html(filled.join(''));
 }
@@ -54,6 +54,7 @@ form{margin:1rem 0}label{display:block;font-weight:600;margin-bottom:.3rem}
 input{font:inherit;width:100%;max-width:28rem;padding:.5rem .6rem;border:1px solid var(--soft);border-radius:6px;background:var(--paper);color:var(--ink)}
 button{font:inherit;font-weight:600;margin-top:.6rem;padding:.5rem 1.1rem;border:1px solid var(--link);border-radius:6px;background:var(--link);color:var(--paper);cursor:pointer}
 nav a{margin-right:1rem;display:inline-block;padding:.2rem 0}
+tr.total th,tr.total td{font-weight:700;color:var(--ink)}
 @media print{:root{color-scheme:light;--ink:#000;--soft:#333;--line:#999;--paper:#fff;--shade:#fff}nav,.screen{display:none}main{padding:0;max-width:none}}
 `;
 

@@ -1,7 +1,7 @@
 /** The invoice as a page: plain, and laid out like the example that everybody knows. Prints well on one sheet. */
 import { formatAmount, formatMoney } from '../billing/money.ts';
 import type { InvoiceLineRead, InvoiceRead } from '../store/invoice-reads.ts';
-import { html, page, type Html } from './html.ts';
+import { markup, page, type Html } from './html.ts';
 import { storedCurrency } from './resources/invoice-shapes.ts';
 
 /** HTML of an invoice with its lines, from what was frozen with it. */
@@ -12,48 +12,31 @@ export function invoicePage(invoice: InvoiceRead, lines: readonly InvoiceLineRea
   const title = `Invoice: ${invoice.number ?? 'draft'}`;
   return page(
     title,
-    html`<h1>${title}</h1>
-      ${document.period_text === null ? null : html`<p>Period: ${document.period_text}</p>`}
-      <p class="${invoice.state === 'paid' ? 'good' : 'soft'}">Status: ${statusWords(invoice)}</p>
-      ${billedTo(invoice)}
-      <h2>Line Items</h2>
-      <div class="scroll">
-        <table>
-          <thead class="soft">
-            <tr>
-              <th scope="col">Item</th>
-              <th scope="col" class="number">Amount</th>
-            </tr>
-          </thead>
-          <tbody>
-            ${lines.map(
-              (line) =>
-                html`<tr>
-                  <td>${line.description}${label(line)}</td>
-                  <td class="number">${money(line.amount_minor)}</td>
-                </tr> `,
-            )}
-          </tbody>
-          <tfoot>
-            <tr>
-              <th scope="row">Subtotal</th>
-              <td class="number">${money(invoice.subtotal_minor)}</td>
-            </tr>
-            ${document.taxes.map(
-              (tax) =>
-                html`<tr>
-                  <th scope="row">${tax.label}</th>
-                  <td class="number">${taxText(tax.amount, invoice)}</td>
-                </tr> `,
-            )}
-            <tr>
-              <th scope="row"><strong>Total</strong></th>
-              <td class="number"><strong>${money(invoice.total_minor)}</strong></td>
-            </tr>
-          </tfoot>
-        </table>
-      </div>
-      <p class="soft">All amounts in ${currency}.</p>`,
+    markup`<h1>${title}</h1>
+${document.period_text === null ? null : markup`<p>Period: ${document.period_text}</p>`}
+<p class="${invoice.state === 'paid' ? 'good' : 'soft'}">Status: ${statusWords(invoice)}</p>
+${billedTo(invoice)}
+<h2>Line Items</h2>
+<div class="scroll">
+<table>
+<thead><tr><th scope="col">Item</th><th scope="col" class="number">Amount</th></tr></thead>
+<tbody>
+${lines.map(
+  (line) =>
+    markup`<tr><td>${line.description}${label(line)}</td><td class="number">${money(line.amount_minor)}</td></tr>
+`,
+)}</tbody>
+<tfoot>
+<tr><th scope="row">Subtotal</th><td class="number">${money(invoice.subtotal_minor)}</td></tr>
+${document.taxes.map(
+  (tax) =>
+    markup`<tr><th scope="row">${tax.label}</th><td class="number">${taxText(tax.amount, invoice)}</td></tr>
+`,
+)}<tr class="total"><th scope="row">Total</th><td class="number">${money(invoice.total_minor)}</td></tr>
+</tfoot>
+</table>
+</div>
+<p class="soft">All amounts in ${currency}.</p>`,
   );
 }
 
@@ -66,12 +49,13 @@ function taxText(amount: string, invoice: InvoiceRead): string {
 }
 
 function label(line: InvoiceLineRead): Html | null {
-  return line.label === null ? null : html`<br /><span class="soft">${line.label}</span>`;
+  return line.label === null ? null : markup`<br><span class="soft">${line.label}</span>`;
 }
 
 function statusWords(invoice: InvoiceRead): string {
-  if (invoice.state === 'open' && invoice.payment_status === 'failed')
+  if (invoice.state === 'open' && invoice.payment_status === 'failed') {
     return 'open (payment failed)';
+  }
   if (invoice.state === 'paid' && invoice.paid_at !== null) {
     return `paid on ${invoice.paid_at.toISOString().slice(0, 10)}`;
   }
@@ -86,8 +70,6 @@ function billedTo({ document }: InvoiceRead): Html {
     subscriber.email ?? '',
     subscriber.tax_id === null ? '' : `Tax id: ${subscriber.tax_id}`,
   ].filter((line) => line.trim() !== '');
-  return html`<p>
-      Billed to: ${rows.map((line, index) => html`${index === 0 ? null : html`<br />`}${line}`)}
-    </p>
-    ${plan === null ? null : html`<p class="soft">${plan.product} · ${plan.name}</p>`}`;
+  return markup`<p>Billed to: ${rows.map((line, index) => markup`${index === 0 ? null : markup`<br>`}${line}`)}</p>
+${plan === null ? null : markup`<p class="soft">${plan.product} · ${plan.name}</p>`}`;
 }

@@ -103,7 +103,8 @@ function hoisted(schemas: Readonly<Record<string, unknown>>): Readonly<Record<st
   const place = (name: string, schema: unknown): void => {
     if (!isObject(schema)) return;
     const { $defs, $schema: _dialect, $id: _id, ...rest } = schema;
-    components[name] ??= isObject(rest) ? redirected(rest) : {};
+    // What several schemas hold comes in a bag of this name.
+    if (name !== '__shared') components[name] ??= redirected(rest);
     for (const [inner, definition] of Object.entries(isObject($defs) ? $defs : {})) {
       place(inner, definition);
     }

@@ -11,7 +11,7 @@ import { cookieOf, digestOf, isSameOrigin } from './authenticate.ts';
 import type { AdminDeps } from './call.ts';
 import { docsPage } from './docs-page.ts';
 import { homePage, readHome, type HomeView } from './home-page.ts';
-import { html, page } from './html.ts';
+import { markup, page } from './html.ts';
 import { invoicePage } from './invoice-page.ts';
 import { openApiDocument } from './openapi.ts';
 import { readers } from './route.ts';
@@ -86,7 +86,7 @@ async function showInvoice(deps: AdminDeps, request: Request, response: Response
       404,
       page(
         'Not found',
-        html`<nav><a href="/">Home</a></nav>
+        markup`<nav><a href="/">Home</a></nav>
           <h1>There is no such invoice</h1>`,
       ),
     );
@@ -115,7 +115,7 @@ async function signIn(deps: AdminDeps, request: Request, response: Response): Pr
       ? await findTokenByDigest(deps.db, digestOf(secret))
       : null;
   if (token === null || !readers.includes(token.role)) {
-    const refused = html`<nav><a href="/">Home</a></nav>
+    const refused = markup`<nav><a href="/">Home</a></nav>
       <h1>Not signed in</h1>
       <p>This token is not known, was revoked, or may not look at anything.</p>`;
     sendPage(response, 401, page('Not signed in', refused));

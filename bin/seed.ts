@@ -210,14 +210,6 @@ const plans: readonly PlanCalls[] = [
   },
 ];
 
-const config = readConfig(process.env);
-try {
-  console.log(JSON.stringify(await seed(config)));
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  process.exitCode = 1;
-}
-
 async function seed(settings: Config): Promise<Json> {
   const { adminToken } = settings;
   if (adminToken === null) {
@@ -262,11 +254,6 @@ async function seed(settings: Config): Promise<Json> {
     ADMIN_TOKEN: adminToken,
     ADMIN_URL: settings.adminUrl,
     GATEWAY_URL: settings.gatewayUrls[0] ?? '',
-    // What the first screen of `npm start` is made of.
-    PAID_KEY: paygKey,
-    EMPTY_KEY: prepaidKey,
-    SERVED_PATH: '/demo/v1/cheap',
-    BILL_PATH: `/api/v1/subscriptions/${payg}/upcoming_invoice`,
   };
   mkdirSync(settings.stateDir, { recursive: true });
   const text = Object.entries(values).map(([name, value]) => `${name}=${value}\n`);
@@ -431,4 +418,13 @@ function readEnv(file: string): Readonly<Record<string, string | undefined>> {
       return match === null ? [] : [[match[1] ?? '', match[2] ?? '']];
     }),
   );
+}
+
+// At the end: classes exist once their lines have run.
+const config = readConfig(process.env);
+try {
+  console.log(JSON.stringify(await seed(config)));
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
 }

@@ -229,7 +229,13 @@ export function chargeToWire(
 
 function priceToWire(given: Price): z.output<typeof price> {
   if (given.model === 'per_unit' || given.model === 'package') return { ...given };
-  return { model: given.model, tiers: given.tiers.map((tier) => ({ ...tier })) };
+  // Named one by one: what comes back from jsonb has its keys in another order.
+  const tiers = given.tiers.map(({ up_to, unit_price, flat_fee }) => ({
+    up_to,
+    unit_price,
+    flat_fee,
+  }));
+  return { model: given.model, tiers };
 }
 
 export function planFeatureToWire(row: PlanFeatureRow): z.output<typeof PlanFeatureAnswer> {

@@ -366,6 +366,7 @@ the limit is the free part. A feature that the draft has already gets the new li
   answers: planAnswers('The plan with it.', 201),
   problems: ['plan_version_published'],
   handle: async (call, { body }) => {
+    await requirePlan(call, call.param('plan_id'));
     const feature = await requireFeature(call, body.feature_id).catch((error: unknown) => {
       throw error instanceof ApiProblem
         ? fieldProblem('feature_id', 'names no feature of this environment')

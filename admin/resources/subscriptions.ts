@@ -164,7 +164,8 @@ const constraintsExample = {
   in_sync: true,
   sync: 'In sync: the shard holds version 3 and credit entry 0, as Postgres does.',
   rules: [
-    'Active; this period ends at 2025-02-01T00:00:00.000Z, the next ones are known to the shard.',
+    'Active; in force until 2025-02-01T00:00:00.000Z.',
+    'From then on the next period begins.',
   ],
   now: ['0 requests are running.'],
   compiled: {},

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { formatCredits } from '../../billing/credits.ts';
 import { parseAmount } from '../../billing/money.ts';
 import { ShardUnavailable, type SubscriberState } from '../../shards/port.ts';
+import { bucketsAhead, creditsAhead } from '../../store/bucket-reads.ts';
 import { findMeter } from '../../store/meters.ts';
 import { waitForApplied } from '../../store/projection.ts';
 import { findTopUp, listTopUps, type TopUpRead } from '../../store/top-up-reads.ts';
@@ -83,6 +84,7 @@ const Balance = z
         unit: z.string(),
         granted: creditText('All that was ever given; the sum of the next four.'),
         available: creditText('What the ledger says is left, with what is held.'),
+        ahead: creditText('Part of available that belongs to a period to come.'),
         spent: z.string(),
         expired: z.string(),
         refunded: z.string(),
@@ -134,6 +136,7 @@ const balanceExample = {
       unit: 'credit',
       granted: '250',
       available: '237.5',
+      ahead: '0',
       spent: '12.5',
       expired: '0',
       refunded: '0',
@@ -357,7 +360,7 @@ async function scopeOf(call: Call, refs: readonly string[]): Promise<readonly st
   return keys.toSorted();
 }
 
-/** What the subscriber's shard holds; null when it does not answer or holds nothing. */
+/** What the subscriber's shard holds, without credits of periods to come; `state` null when it holds nothing. */
 export async function readShard(
   call: Pick<Call, 'deps'>,
   subscriberId: string,
@@ -365,7 +368,11 @@ export async function readShard(
   { readonly kind: 'state'; readonly state: SubscriberState | null } | { readonly kind: 'away' }
 > {
   try {
-    return { kind: 'state', state: await call.deps.shards.read(subscriberId) };
+    const state = await call.deps.shards.read(subscriberId);
+    if (state === null) return { kind: 'state', state };
+    const ahead = await bucketsAhead(call.deps.db, subscriberId);
+    const buckets = state.buckets.filter(({ id }) => !ahead.has(id));
+    return { kind: 'state', state: { ...state, buckets } };
   } catch (error) {
     if (error instanceof ShardUnavailable) return { kind: 'away' };
     throw error;
@@ -383,6 +390,7 @@ const showBalance = route({
   handle: async (call) => {
     const subscriber = await requireSubscriber(call, call.param('subscriber_id'));
     const wallets = await walletBalances(call.db, subscriber.id);
+    const ahead = await creditsAhead(call.db, subscriber.id);
     const reading = await readShard(call, subscriber.id);
     return {
       status: 200,
@@ -393,6 +401,7 @@ const showBalance = route({
           unit: wallet.unit,
           granted: formatCredits(wallet.granted),
           available: formatCredits(wallet.available),
+          ahead: formatCredits(ahead.get(wallet.unit) ?? 0n),
           spent: formatCredits(wallet.spent),
           expired: formatCredits(wallet.expired),
           refunded: formatCredits(wallet.refunded),

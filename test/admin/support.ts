@@ -6,7 +6,9 @@ import type { AddressInfo } from 'node:net';
 import { createAdminApp } from '../../admin/app.ts';
 import { digestOf } from '../../admin/authenticate.ts';
 import type { AdminDeps } from '../../admin/call.ts';
+import { openApiDocument } from '../../admin/openapi.ts';
 import { ApiProblem } from '../../admin/problems.ts';
+import { routes } from '../../admin/routes.ts';
 import type { WorkflowEngine } from '../../admin/workflow-engine.ts';
 import { ShardUnavailable } from '../../shards/port.ts';
 import { inTransaction, openDb, type Db } from '../../store/db.ts';
@@ -116,6 +118,7 @@ export async function startAdmin(overrides: Partial<AdminDeps> = {}): Promise<Te
         ...(body === null ? {} : { body }),
       });
       const text = await response.text();
+      checkAnswer(method, path, { status: response.status, text });
       return { status: response.status, headers: response.headers, text, body: objectOf(text) };
     },
     stop: async () => {
@@ -125,6 +128,48 @@ export async function startAdmin(overrides: Partial<AdminDeps> = {}): Promise<Te
       await database.drop();
     },
   };
+}
+
+/** Every answer of the API in every test must be one that the reference describes. */
+function checkAnswer(
+  method: string,
+  path: string,
+  answer: { readonly status: number; readonly text: string },
+): void {
+  const [bare = ''] = path.split('?');
+  const route = routes.find((one) => {
+    const pattern = one.path.replaceAll('.', '\\.').replaceAll(/\{\w+\}/g, '[^/]+');
+    return one.method.toUpperCase() === method && new RegExp(`^/api/v1${pattern}$`).test(bare);
+  });
+  if (route === undefined) return;
+  if (answer.status >= 400) {
+    const codes = JSON.stringify(
+      responsesOf(`/api/v1${route.path}`, route.method)[String(answer.status)] ?? {},
+    );
+    const { code } = objectOf(answer.text);
+    if (!codes.includes(`"${String(code)}"`)) {
+      throw new Error(
+        `${route.operationId} does not say that it answers ${answer.status} ${String(code)}`,
+      );
+    }
+    return;
+  }
+  const spec = route.answers[answer.status];
+  if (spec === undefined)
+    throw new Error(`${route.operationId} does not say that it answers ${answer.status}`);
+  spec.schema?.parse(JSON.parse(answer.text));
+}
+
+const document = openApiDocument(routes);
+
+function responsesOf(path: string, method: string): Json {
+  return [path, method, 'responses'].reduce<Json>(
+    (node, key) => {
+      const next = node[key];
+      return isJson(next) ? next : {};
+    },
+    isJson(document['paths']) ? document['paths'] : {},
+  );
 }
 
 function portOf(address: AddressInfo | string | null): number {

@@ -1,0 +1,141 @@
+import assert from 'node:assert/strict';
+
+import { markCounted } from '../../store/external-events.ts';
+import {
+  isJson,
+  seedCatalogue,
+  startAdmin,
+  type Json,
+  type Reply,
+  type TestAdmin,
+} from './support.ts';
+
+describe('admin › usage_events', () => {
+  let admin: TestAdmin;
+  before(async () => {
+    admin = await startAdmin();
+    await seedCatalogue(admin);
+    const post = (path: string, body: unknown) => admin.call('POST', `/api/v1${path}`, { body });
+    await post('/plans', {
+      name: 'P',
+      lookup_id: 'payg',
+      type: 'USAGE',
+      billing_interval: 'month',
+      currency: 'USD',
+    });
+    await post('/plans/payg/charges', { type: 'USAGE', meter_id: 'api_calls', unit_price: 1 });
+    await post('/plans/payg/publish', {});
+    await post('/subscribers', { name: 'Acme', lookup_id: 'acme' });
+    await post('/subscribers', { name: 'Idle', lookup_id: 'idle' });
+    await post('/subscriptions', { subscriber_id: 'acme', plan_id: 'payg' });
+  });
+  after(() => admin.stop());
+
+  const record = (events: readonly Json[], token = admin.tokens.ingest): Promise<Reply> =>
+    admin.call('POST', '/api/v1/usage_events', { body: { events }, token });
+  const event = (id: string, more: Json = {}): Json => ({
+    id,
+    subscriber_id: 'acme',
+    meter_id: 'api_calls',
+    quantity: 3,
+    ...more,
+  });
+  const results = (reply: Reply): readonly Json[] => {
+    const list = reply.body['results'];
+    return Array.isArray(list) ? list.filter((item) => isJson(item)) : [];
+  };
+  const statuses = (reply: Reply) => results(reply).map(({ status }) => status);
+
+  it('writes an event down once for ever; a repeat is free, another content a conflict', async () => {
+    const first = await record([event('a', { occurred_at: new Date().toISOString() })]);
+    assert.equal(first.status, 200, first.text);
+    assert.deepEqual(statuses(first), ['accepted']);
+    const at = await admin.db('external_events').where({ id: 'a' }).first('body');
+    const occurred_at = new Date(Number(at.body.at_ms)).toISOString();
+    const same = await record([event('a', { occurred_at })]);
+    assert.deepEqual(statuses(same), ['duplicate']);
+    assert.equal(results(same)[0]?.['event_id'], results(first)[0]?.['event_id']);
+    const other = await record([event('a', { occurred_at, quantity: 4 })]);
+    assert.deepEqual(statuses(other), ['conflict']);
+    assert.equal(results(other)[0]?.['code'], 'duplicate_request');
+    const source = await record([event('a', { source: 'batch' })]);
+    assert.deepEqual(statuses(source), ['accepted']);
+  });
+
+  it('compares an event that names no time at the time of the first', async () => {
+    await record([event('undated')]);
+    assert.deepEqual(statuses(await record([event('undated')])), ['duplicate']);
+    assert.deepEqual(statuses(await record([event('undated', { quantity: 9 })])), ['conflict']);
+  });
+
+  it('says what the shard said, also to a repeat', async () => {
+    const first = await record([event('counted')]);
+    await markCounted(admin.db, String(results(first)[0]?.['event_id']), {
+      kind: 'counted',
+      over_limit: true,
+      charged_micro: 2_500_000,
+      overage_micro: 500_000,
+    });
+    const again = results(await record([event('counted')]))[0] ?? {};
+    assert.equal(again['status'], 'duplicate');
+    assert.equal(again['over_limit'], true);
+    assert.equal(again['credits_charged'], '2.5');
+    assert.equal(again['credits_overage'], '0.5');
+  });
+
+  it('gives each row its own result: a bad one does not hold up the others', async () => {
+    const dayMs = 86_400_000;
+    const daysAgo = (days: number) => new Date(Date.now() - days * dayMs).toISOString();
+    const reply = await record([
+      event('r1'),
+      event('r2', { subscriber_id: 'nobody' }),
+      event('r3', { meter_id: 'nothing' }),
+      event('r4', { subscriber_id: 'idle' }),
+      event('r5', { product_id: 'nope' }),
+      event('r6', { occurred_at: daysAgo(36) }),
+      event('r7', { occurred_at: daysAgo(34) }),
+      event('r8', { occurred_at: new Date(Date.now() + 10 * 60_000).toISOString() }),
+      event('r1'),
+      event('r1', { quantity: 0 }),
+    ]);
+    assert.deepEqual(
+      results(reply).map(({ status, code }) => code ?? status),
+      [
+        'accepted',
+        'not_found',
+        'meter_unknown',
+        'subscription_inactive',
+        'product_not_found',
+        'validation_failed',
+        'accepted',
+        'validation_failed',
+        'duplicate',
+        'duplicate_request',
+      ],
+    );
+    const rows = await admin.db('external_events').whereIn('id', ['r1', 'r7']).select('id');
+    assert.equal(rows.length, 2);
+  });
+
+  it('takes 1 to 100 events, and several meters in one', async () => {
+    const many = (count: number) => Array.from({ length: count }, (_, index) => event(`m${index}`));
+    assert.equal((await record([])).status, 400);
+    assert.equal((await record(many(101))).status, 400);
+    assert.equal(results(await record(many(100))).length, 100);
+    const { meter_id: _meter, quantity: _quantity, ...bare } = event('multi');
+    const quantities = [{ meter_id: 'api_calls', quantity: 2 }];
+    assert.deepEqual(statuses(await record([{ ...bare, quantities }])), ['accepted']);
+    assert.equal((await record([event('mixed', { quantities })])).status, 400);
+    assert.equal((await record([bare])).status, 400);
+  });
+
+  it('writes 20 at the same time down once', async () => {
+    const occurred_at = new Date().toISOString();
+    const replies = await Promise.all(
+      Array.from({ length: 20 }, () => record([event('race', { occurred_at })])),
+    );
+    const all = replies.flatMap(statuses);
+    assert.equal(all.filter((status) => status === 'accepted').length, 1);
+    assert.equal(all.filter((status) => status === 'duplicate').length, 19);
+  });
+});
