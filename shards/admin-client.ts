@@ -104,13 +104,20 @@ export function openShardLink({ name, url }: ShardAddress): ShardLink {
     }
   };
   /** A blocking read needs a connection of its own, or it would hold up everything behind it. */
-  const askBlocking = async <T>(command: (connection: Redis) => Promise<T>): Promise<T> => {
+  const askBlocking: AskBlocking = async (blockMs, command) => {
     blocking ??= openConnection(url, null);
     await awaitReady(blocking, adminTimeoutMs);
+    const connection = blocking;
+    // No answer long after the wait was over: the connection is dead, and this read with it.
+    const timer = setTimeout(() => {
+      connection.disconnect(true);
+    }, blockMs + adminTimeoutMs);
     try {
-      return await command(blocking);
+      return await command(connection);
     } catch (error) {
       throw unavailable(name, error);
+    } finally {
+      clearTimeout(timer);
     }
   };
 
@@ -131,6 +138,7 @@ export function openShardLink({ name, url }: ShardAddress): ShardLink {
 }
 
 type Ask = <T>(command: (connection: Redis) => Promise<T>) => Promise<T>;
+type AskBlocking = <T>(blockMs: number, command: (connection: Redis) => Promise<T>) => Promise<T>;
 
 function serverCalls(ask: Ask): Pick<ShardLink, 'ping' | 'info' | 'check' | 'clockMs'> {
   return {
@@ -265,13 +273,13 @@ export function parseWatermark(text: string | null | undefined): Watermark | nul
 
 function streamCalls(
   ask: Ask,
-  askBlocking: Ask,
+  askBlocking: AskBlocking,
 ): Pick<ShardLink, 'readStream' | 'trimStream' | 'streamLength' | 'lastStreamId'> {
   return {
     readStream: async (afterId, count, blockMs) => {
       const reply =
         blockMs > 0
-          ? await askBlocking((redis) =>
+          ? await askBlocking(blockMs, (redis) =>
               redis.xread('COUNT', count, 'BLOCK', blockMs, 'STREAMS', factsKey, afterId),
             )
           : await ask((redis) => redis.xread('COUNT', count, 'STREAMS', factsKey, afterId));

@@ -83,13 +83,15 @@ function createCaller(options: ShardsOptions): { call: Call; close: () => Promis
   const call: Call = async (name, subscriberId, rest) => {
     const place = placeOf(options.mapSource(), subscriberId);
     const reply = await send(name, place, [subscriberId, ...rest]);
-    if (reply[0] !== 'stale_epoch') return { reply, owner: place.owner };
+    if (reply[0] !== 'stale_epoch') return { reply: admitted(reply, place), owner: place.owner };
     // A stale epoch changed nothing, so this one answer may be asked again, once, of a newer map.
-    await options.refreshMap?.();
+    if (options.refreshMap !== undefined) await atMost(refreshMsMax, options.refreshMap());
     const newer = placeOf(options.mapSource(), subscriberId);
     if (newer.epoch !== place.epoch || newer.owner.name !== place.owner.name) {
       const again = await send(name, newer, [subscriberId, ...rest]);
-      if (again[0] !== 'stale_epoch') return { reply: again, owner: newer.owner };
+      if (again[0] !== 'stale_epoch') {
+        return { reply: admitted(again, newer), owner: newer.owner };
+      }
     }
     throw new ShardUnavailable(
       newer.owner.name,
@@ -98,6 +100,26 @@ function createCaller(options: ShardsOptions): { call: Call; close: () => Promis
     );
   };
   return { call, close };
+}
+
+/** A newer map that does not come at once is not waited for: the call is answered within its time either way. */
+const refreshMsMax = 40;
+
+async function atMost(waitMs: number, work: Promise<void>): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, waitMs);
+  await Promise.race([work.catch(() => {}), promise]);
+  clearTimeout(timer);
+}
+
+/** A shard whose facts are not drained takes no new work: a bounded stream, and no silent loss. */
+function admitted(reply: Reply, { owner }: Place): Reply {
+  if (reply[0] !== 'stream_full') return reply;
+  throw new ShardUnavailable(
+    owner.name,
+    'not_sent',
+    `shard ${owner.name}: its stream of facts is full`,
+  );
 }
 
 function createSender(options: ConnectionOptions): {

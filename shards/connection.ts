@@ -17,6 +17,7 @@ export type ConnectionOptions = {
 export const commandTimeoutMsDefault = 200;
 export const connectWaitMsDefault = 40;
 const reconnectMsMax = 1000;
+const silenceMsMax = 5000;
 
 /** Opens a connection in the background; it reconnects by itself, with jitter, until `disconnect()`. */
 export function openConnection(url: string, commandTimeoutMs: number | null): Redis {
@@ -25,7 +26,10 @@ export function openConnection(url: string, commandTimeoutMs: number | null): Re
     autoResendUnfulfilledCommands: false,
     enableOfflineQueue: false,
     connectTimeout: 2000,
-    ...(commandTimeoutMs === null ? {} : { commandTimeout: commandTimeoutMs }),
+    // A server that went away without a word leaves the socket open: nothing heard for so long ends it.
+    ...(commandTimeoutMs === null
+      ? {}
+      : { commandTimeout: commandTimeoutMs, socketTimeout: silenceMsMax }),
     retryStrategy: (attempt) =>
       Math.min(25 * 2 ** Math.min(attempt, 6), reconnectMsMax) * (0.5 + Math.random()),
   });

@@ -40,18 +40,14 @@ export function connectShards(
   const links = addresses.map(openShardLink);
   const published = createPublished();
   const listeners = new Set<() => void>();
-  let polling: Promise<void> | null = null;
-
-  const poll = async (): Promise<void> => {
-    const changes = await Promise.all(links.map((link) => published.readFrom(link)));
-    if (changes.includes(true)) for (const listener of listeners) listener();
+  const pollLink = async (link: ShardLink): Promise<void> => {
+    if (await published.readFrom(link)) for (const listener of listeners) listener();
   };
-  /** Polls that overlap are one poll, so a burst of stale epochs asks each shard once. */
+  // Each shard is polled by itself, so that one that is away does not hold up the news from the others; polls of one
+  // shard that overlap are one poll, so that a burst of stale epochs asks it once.
+  const polls = links.map((link) => oneAtATime(() => pollLink(link)));
   const refresh = async (): Promise<void> => {
-    polling ??= poll().finally(() => {
-      polling = null;
-    });
-    await polling;
+    await Promise.all(polls.map((poll) => poll()));
   };
   const timer = setInterval(() => void refresh(), options.pollMs ?? pollMsDefault);
   timer.unref();
@@ -77,8 +73,8 @@ export function connectShards(
     awaitMap: async (timeoutMs) => {
       const endAt = performance.now() + timeoutMs;
       while (published.map() === null && performance.now() < endAt) {
-        await refresh();
-        if (published.map() === null) await new Promise((resolve) => setTimeout(resolve, 50));
+        void refresh();
+        await new Promise((resolve) => setTimeout(resolve, 20));
       }
       return published.map() !== null;
     },
@@ -86,6 +82,16 @@ export function connectShards(
       clearInterval(timer);
       await Promise.all([shards.close(), ...links.map((link) => link.close())]);
     },
+  };
+}
+
+function oneAtATime(work: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | null = null;
+  return async () => {
+    running ??= work().finally(() => {
+      running = null;
+    });
+    await running;
   };
 }
 

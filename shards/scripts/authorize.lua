@@ -1,7 +1,7 @@
 -- authorize(slot, epoch, subscriber, op, digest, product, feature, ttl_ms, n, (meter, estimate) × n)
 -- Refuses in this order, and only then writes: all levels or none.
 -- → ok, version, subscription, segment, key, at_ms, generation, held, overage, available,
---   (window, limit, left, reset_ms)… | code, level, name, limit, used, held, reset_ms, retryable | stale_epoch
+--   (window, limit, left, reset_ms)… | code, level, name, limit, used, held, reset_ms, retryable | stale_epoch | stream_full
 
 -- 1. bad_argument
 local fault = callerFault(9)
@@ -17,8 +17,10 @@ if not ttl or ttl < 1 or ttl > HOLD_TTL_MS_MAX then return refuse('ttl_ms') end
 local meters = readMeters(9)
 if not meters then return refuse('meters') end
 
--- 2. stale_epoch
+-- 2. stale_epoch, and the shard as a whole: with so many facts waiting for Postgres it admits nothing
+local FACTS_MAX = 2000000
 if isStale() then return { 'stale_epoch' } end
+if call('XLEN', KEYS[6]) > FACTS_MAX then return { 'stream_full' } end
 
 -- 3. invalid_credential, key_expired
 local got = call('HMGET', KEYS[1], 'k' .. digest, 'c:' .. product, 'n:' .. product, 'b', 'r', 'v', 'o')

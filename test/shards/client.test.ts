@@ -5,6 +5,8 @@ import { slotCount, slotOf } from '../../billing/slot.ts';
 import { createShards } from '../../shards/client.ts';
 import { operationsKey, stateKey } from '../../shards/keys.ts';
 import { type AuthorizeResult, ShardUnavailable } from '../../shards/port.ts';
+import { authorizeArguments } from '../../shards/script-arguments.ts';
+import { scriptsOf } from '../../shards/scripts.ts';
 import { startFlakyProxy } from './flaky-proxy.ts';
 import {
   authorizeOf,
@@ -221,6 +223,32 @@ describe('shards/client', () => {
     } finally {
       await stale.close();
     }
+  });
+
+  it('admits nothing while the stream of facts is full', async () => {
+    const setting = await withCredits(shard, 5);
+    const bound = 'local FACTS_MAX = 2000000';
+    const { text } = scriptsOf('s1', 1).authorize;
+    assert.ok(text.includes(bound));
+    const sha = await shard.raw.script('LOAD', text.replace(bound, 'local FACTS_MAX = 0'));
+    const { subscriberId } = setting;
+    await shard.raw.xadd('tb:u', '*', 'f', `s|${subscriberId}|per_0000000000000000000000|1`);
+    const reply = await shard.raw.evalsha(
+      String(sha),
+      6,
+      stateKey(subscriberId),
+      operationsKey(subscriberId, 0),
+      operationsKey(subscriberId, 1),
+      'tb:e',
+      'tb:x',
+      'tb:u',
+      String(slotOf(subscriberId)),
+      '1',
+      subscriberId,
+      ...authorizeArguments(authorizeOf(setting)),
+    );
+    assert.deepEqual(reply, ['stream_full']);
+    assert.equal((await shard.shards.read(subscriberId))?.products[0]?.openHolds, 0);
   });
 
   it('serves nothing by a map that does not know the shard to be open', async () => {
