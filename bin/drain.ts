@@ -2,6 +2,7 @@
 import { pino } from 'pino';
 
 import { startDrain } from '../drain/process.ts';
+import { NewerSchema, OlderSchema } from '../store/migrate.ts';
 import { ConfigProblem, readConfig } from './config.ts';
 
 /** What is in hand (a batch, a recovery step) ends by itself long before; this is for what hangs. */
@@ -32,9 +33,19 @@ async function main(): Promise<void> {
   process.once('SIGINT', stop);
 }
 
+/** What an operator can mend is told in a sentence; anything else with its stack. */
+function wordsOf(error: unknown): unknown {
+  if (error instanceof ConfigProblem) return error.message;
+  if (error instanceof NewerSchema || error instanceof OlderSchema) return error.message;
+  if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') {
+    return `${error.message}: set DRAIN_PORT to a free port, or end what listens there.`;
+  }
+  return error;
+}
+
 try {
   await main();
 } catch (error) {
-  console.error(error instanceof ConfigProblem ? error.message : error);
+  console.error(wordsOf(error));
   process.exitCode = 1;
 }

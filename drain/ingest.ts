@@ -15,7 +15,7 @@ import {
   uncounted,
   type UncountedEvent,
 } from '../store/external-events.ts';
-import { makeLanes } from './lanes.ts';
+import { isOfShard, makeLanes } from './lanes.ts';
 import type { ShardMap } from './shard-map.ts';
 import { startTicker } from './ticker.ts';
 
@@ -49,7 +49,7 @@ export function startIngest(deps: IngestDeps): Ingest {
   const doubtful: Doubtful = new Map();
   const sender = makeSender(deps, doubtful);
   const lanes = makeLanes(({ shard, key: opId, error }) => {
-    if (error instanceof ShardUnavailable) {
+    if (isOfShard(error)) {
       log.warn({ shard, reason: error.message }, 'a shard takes no usage now: trying again');
     } else {
       log.error({ shard, opId, err: error }, 'an external event could not be counted');

@@ -66,9 +66,9 @@ export function makeLanes(
       lane.backOffMs = 0;
       piece.end.resolve('done');
     } catch (error) {
-      if (error instanceof ShardUnavailable && !isAway(lane)) backOff(lane);
+      if (isOfShard(error) && !isAway(lane)) backOff(lane);
       onFailure({ shard, key, error });
-      piece.end.resolve(error instanceof ShardUnavailable ? 'away' : 'failed');
+      piece.end.resolve(isOfShard(error) ? 'away' : 'failed');
     } finally {
       lane.running.delete(key);
       pump(shard);
@@ -111,6 +111,12 @@ export function makeLanes(
       await Promise.all([...lanes.values()].flatMap(({ running }) => [...running.values()]));
     },
   };
+}
+
+/** A script that broke off has nothing against the shard: it is about the one subscriber that it was called for. */
+export function isOfShard(error: unknown): error is ShardUnavailable {
+  const hasBroken = error instanceof Error && /\bERR user_script/.test(error.message);
+  return error instanceof ShardUnavailable && !hasBroken;
 }
 
 function backOff(lane: Lane): void {

@@ -9,7 +9,7 @@ import type { Logger } from 'pino';
 
 import { compileConstraints } from '../billing/compile.ts';
 import type { SubscriberConstraints } from '../billing/constraints.ts';
-import { ShardUnavailable, type Shards } from '../shards/port.ts';
+import type { Shards } from '../shards/port.ts';
 import { inTransaction, type Db } from '../store/db.ts';
 import {
   bumpRuntime,
@@ -23,7 +23,7 @@ import {
   safeNumber,
   type CoreLogEntry,
 } from '../store/projection.ts';
-import { makeLanes, type Lanes } from './lanes.ts';
+import { isOfShard, makeLanes, type Lanes } from './lanes.ts';
 import type { ShardMap } from './shard-map.ts';
 import { startTicker } from './ticker.ts';
 
@@ -64,7 +64,7 @@ export function startProjector(deps: ProjectorDeps): Projector {
   const failed = new Map<string, number>();
   const lanes = makeLanes(({ shard, key, error }) => {
     const subscriberId = key.replace(VERIFYING, '');
-    if (error instanceof ShardUnavailable) {
+    if (isOfShard(error)) {
       log.warn({ shard, reason: error.message }, 'a shard takes no changes now: trying again');
       return;
     }

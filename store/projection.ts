@@ -267,7 +267,7 @@ async function readLiveSubscriptions(
     return {
       id: first.subscription_id,
       productId: first.product_id,
-      segments: segments.slice(0, SEGMENTS_MAX).map((row) => ({
+      segments: worthTelling(segments, now).map((row) => ({
         id: row.id.toString(),
         periodId: row.period_id,
         fromMs: row.from_at.getTime(),
@@ -280,6 +280,13 @@ async function readLiveSubscriptions(
       })),
     };
   });
+}
+
+/** The last segment that is over, for a shard's clock may be a little behind, then the current one and later ones. */
+function worthTelling(segments: readonly SegmentRow[], now: Date): readonly SegmentRow[] {
+  const current = segments.findIndex(({ until_at: untilAt }) => untilAt > now);
+  const first = Math.max((current === -1 ? segments.length : current) - 1, 0);
+  return segments.slice(first, first + SEGMENTS_MAX);
 }
 
 /** What a shard holds of one product: the segment that it is in, and until when it believes that one to run. */

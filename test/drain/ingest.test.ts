@@ -119,7 +119,7 @@ describe('drain/ingest', () => {
     assert.deepEqual(again, { kind: 'duplicate', opId: first.opId, result: null });
     assert.deepEqual(changed, { kind: 'conflict', opId: first.opId });
     assert.equal(other?.kind, 'accepted');
-    count(shards.record);
+    count((request) => shards.record(request));
     const opIds = [first.opId, other.opId];
     const results = await waitForCounted(control.db, opIds, { timeoutMs: 20_000 });
     assert.deepEqual(results.get(first.opId), {
@@ -192,7 +192,7 @@ describe('drain/ingest', () => {
   it('marks what goes past a hard limit, and counts it all the same', async () => {
     const [inserted] = await insert([event('much', 5_000)]);
     assert.ok(inserted !== undefined);
-    count(shards.record);
+    count((request) => shards.record(request));
     const results = await waitForCounted(control.db, [inserted.opId], { timeoutMs: 20_000 });
     assert.equal(results.get(inserted.opId)?.over_limit, true);
     await committed([inserted.opId]);

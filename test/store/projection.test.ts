@@ -111,6 +111,27 @@ describe('store/projection', () => {
     assert.deepEqual((await input(ada.id)).keys, []);
   });
 
+  it('tells the current segment however many were cut off in the last minutes', async () => {
+    const nowMs = Date.now();
+    const [first] = ada.periods;
+    assert.ok(first !== undefined);
+    const instants = [9, 8, 7, 6, 5, 4, 3, 2, 1].map((ago) => new Date(nowMs - ago * 10_000));
+    const ends = [...instants.slice(1), new Date(first.endMs)];
+    await db('segments').where({ id: first.segmentId }).update({ until_at: instants[0] });
+    for (const [index, fromAt] of instants.entries()) {
+      await db.raw(
+        `INSERT INTO segments (subscription_id, period_id, plan_version_id, from_at, until_at, status, overage)
+         SELECT subscription_id, period_id, plan_version_id, ?, ?, status, overage FROM segments WHERE id = ?`,
+        [fromAt, ends[index] ?? fromAt, first.segmentId],
+      );
+    }
+    const told = (await input(ada.id)).subscriptions[0]?.segments ?? [];
+    assert.deepEqual(
+      told.map(({ fromMs }) => fromMs),
+      [nowMs - 20_000, nowMs - 10_000, ada.periods[1]?.startMs, ada.periods[2]?.startMs],
+    );
+  });
+
   it('lets a canceled subscription run to its end, and not beside the next one', async () => {
     const cancel = (endedMs: number) =>
       db('subscriptions')
