@@ -67,6 +67,7 @@ export type EngineSettings = {
 };
 
 const CONNECT_MS = 3_000;
+const PROBE_MS = 1_500;
 
 /** An engine at an address; connects on first use. */
 export function createWorkflowEngine(settings: EngineSettings): WorkflowEngine {
@@ -152,6 +153,12 @@ function lazyClient(settings: EngineSettings): {
         opening = null;
         throw unavailable(error);
       });
+      // Asked first: a client that has lost its server tries in silence until the whole wait is over.
+      await connection
+        .withDeadline(Date.now() + PROBE_MS, () => connection.workflowService.getSystemInfo({}))
+        .catch((error: unknown) => {
+          throw unavailable(error);
+        });
       return withinTime(waitMs, () =>
         connection.withDeadline(Date.now() + waitMs, () => work(client)),
       );

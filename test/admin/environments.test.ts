@@ -118,7 +118,8 @@ describe('admin › environments and lists', () => {
           body: { name: 'Later', lookup_id: 'later' },
         });
       }
-      cursor = page.body['next_cursor'] === null ? '' : String(page.body['next_cursor']);
+      const next = page.body['next_cursor'];
+      cursor = typeof next === 'string' ? next : '';
       assert.equal(page.body['has_more'], cursor !== '');
     } while (cursor !== '');
     assert.equal(seen.length, 24);

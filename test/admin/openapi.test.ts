@@ -88,12 +88,10 @@ describe('admin › OpenAPI', () => {
     assert.deepEqual(at(body, 'type', 'enum'), ['RECURRING', 'USAGE', 'ONE_TIME']);
     assert.equal(at(body, 'included_units', 'maximum'), 999_999_999_999_999);
     const required = at(document, 'components', 'schemas', 'CreatePlanBody', 'required');
-    assert.deepEqual(Array.isArray(required) ? required.toSorted() : required, [
-      'billing_interval',
-      'currency',
-      'name',
-      'type',
-    ]);
+    assert.deepEqual(
+      new Set(Array.isArray(required) ? required : []),
+      new Set(['billing_interval', 'currency', 'name', 'type']),
+    );
   });
 
   it('is rendered at /docs without a script or anything from elsewhere', async () => {

@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict';
+
+import { Client, Connection } from '@temporalio/client';
+
+import { ApiProblem } from '../../admin/problems.ts';
+import { createWorkflowEngine, type WorkflowEngine } from '../../admin/workflow-engine.ts';
+import { taskQueues, workflowIds, workflowTypes } from '../../workflows/contracts.ts';
+import { devServer, type TestTemporal } from '../support/temporal.ts';
+
+describe('admin › workflow engine', () => {
+  let temporal: TestTemporal;
+  let engine: WorkflowEngine;
+  before(async function () {
+    this.timeout(120_000);
+    temporal = await devServer();
+    engine = createWorkflowEngine({
+      connection: { address: temporal.address },
+      namespace: temporal.namespace,
+    });
+  });
+  after(async () => {
+    await engine.close();
+    await temporal.stop();
+  });
+
+  const isAway = (error: unknown): boolean =>
+    error instanceof ApiProblem && error.code === 'workflow_engine_unavailable';
+
+  it('starts the workflow and says slow when nobody works on it; a repeat starts no second one', async () => {
+    const wait = { updateId: 'activate:1', waitMs: 700 };
+    assert.deepEqual(await engine.activate('sub_slow', wait), { kind: 'slow' });
+    assert.deepEqual(await engine.activate('sub_slow', wait), { kind: 'slow' });
+    assert.deepEqual(await engine.topUp('top_slow', 700), { kind: 'slow' });
+    const connection = await Connection.connect({ address: temporal.address });
+    try {
+      const client = new Client({ connection, namespace: temporal.namespace });
+      const top = await client.workflow.getHandle(workflowIds.topUp('top_slow')).describe();
+      assert.equal(top.type, workflowTypes.topUp);
+      assert.equal(top.taskQueue, taskQueues.workflows);
+    } finally {
+      await connection.close();
+    }
+  });
+
+  it('says that a workflow which does not run has ended', async () => {
+    const wait = { updateId: 'cancel:1', waitMs: 2_000 };
+    const reply = await engine.cancel('sub_nobody', { when: 'now' }, wait);
+    assert.equal(reply.kind === 'refused' && reply.code, 'workflow_not_running');
+  });
+
+  it('says that the engine is away, and finds it again by itself', async function () {
+    this.timeout(60_000);
+    await temporal.kill9();
+    await assert.rejects(engine.activate('sub_2', { updateId: 'a', waitMs: 5_000 }), isAway);
+    await temporal.restart();
+    const until = Date.now() + 30_000;
+    for (;;) {
+      // oxlint-disable-next-line no-await-in-loop
+      const reply = await engine.topUp('top_again', 300).catch((error: unknown) => error);
+      if (!isAway(reply)) {
+        assert.deepEqual(reply, { kind: 'slow' });
+        return;
+      }
+      assert.ok(Date.now() < until, 'the engine was not found again');
+    }
+  });
+
+  it('answers 503 to the first caller when there never was an engine', async () => {
+    const nowhere = createWorkflowEngine({
+      connection: { address: '127.0.0.1:9' },
+      namespace: 'default',
+    });
+    await assert.rejects(nowhere.topUp('top_1', 500), isAway);
+    await assert.rejects(nowhere.topUp('top_1', 500), isAway);
+    await nowhere.close();
+  });
+});
