@@ -3,6 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Pool } from 'undici';
 
 const REPEAT_AFTER_MS = 250;
+/** Where a line is not redrawn, a handful of requests needs no progress. */
+const SHOWN_FROM = 1000;
 
 /** What a burst of requests came to. `codes` counts the problem codes of refusals. */
 export type LoadResult = {
@@ -139,7 +141,7 @@ export function progressBar(label: string, total: number): (done: number) => voi
       process.stderr.write(
         `\r[${'█'.repeat(filled)}${'·'.repeat(30 - filled)}] ${text}   ${done >= total ? '\n' : ''}`,
       );
-    } else if (Math.floor((done / total) * 10) > tenths) {
+    } else if (total >= SHOWN_FROM && Math.floor((done / total) * 10) > tenths) {
       tenths = Math.floor((done / total) * 10);
       process.stderr.write(`${text}\n`);
     }
