@@ -4,7 +4,7 @@ import type {
   ProductConstraints,
   SegmentConstraints,
 } from '../billing/constraints.ts';
-import { formatCredits } from '../billing/credits.ts';
+import { formatCredits, formatCreditUnits } from '../billing/credits.ts';
 import type { SubscriberState } from '../shards/port.ts';
 
 export type ConstraintWords = {
@@ -107,7 +107,10 @@ function stateWords(
   const unit = segment.credits?.unit;
   const buckets = state.buckets.filter((bucket) => bucket.unit === unit);
   const sum = (pick: (bucket: (typeof buckets)[number]) => number): string =>
-    formatCredits(buckets.reduce((total, bucket) => total + BigInt(pick(bucket)), 0n));
+    formatCreditUnits(
+      buckets.reduce((total, bucket) => total + BigInt(pick(bucket)), 0n),
+      unit ?? 'credit',
+    );
   return [
     `${count(held.openHolds)} requests are running.`,
     ...held.limits.map(
@@ -119,7 +122,7 @@ function stateWords(
     ...(unit === undefined
       ? []
       : [
-          `${sum(({ availableMicro }) => availableMicro)} ${unit}s can be spent, ${sum(({ heldMicro }) => heldMicro)} are held.`,
+          `${sum(({ availableMicro }) => availableMicro)} can be spent, ${sum(({ heldMicro }) => heldMicro)} are held.`,
         ]),
   ];
 }

@@ -1,5 +1,5 @@
 /** The home page: what runs, where everything is, and where each subscriber stands. No script, no secret. */
-import { formatCredits } from '../billing/credits.ts';
+import { formatCreditUnits } from '../billing/credits.ts';
 import { formatMoney } from '../billing/money.ts';
 import { formatQuantity } from '../billing/quantity.ts';
 import { creditsAhead } from '../store/bucket-reads.ts';
@@ -98,7 +98,7 @@ async function readStanding(
     subscriptions,
     credits: wallets.map(
       ({ unit, available }) =>
-        `${formatCredits(available - (ahead.get(unit) ?? 0n))} ${unit}s left`,
+        `${formatCreditUnits(available - (ahead.get(unit) ?? 0n), unit)} left`,
     ),
   };
 }
