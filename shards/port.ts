@@ -76,6 +76,7 @@ export type RefusalCode =
   | 'credits_in_flight'
   | 'request_exceeds_balance';
 
+/** For credits: `limit` is the balance (available + held), `used` what the request needs, both in micro-credits. */
 export type ShardRefusal = {
   readonly code: RefusalCode;
   readonly level: string;
@@ -90,6 +91,7 @@ export type ShardRefusal = {
 
 export type SettleRequest = {
   readonly subscriberId: string;
+  /** Of the authorize; for a slice `<op>.<k>` with k from 1 in base 36 (`sliceId`). */
   readonly opId: string;
   readonly generation: number;
   readonly atMs: number;
@@ -116,6 +118,7 @@ export type SettleResult =
   | { readonly kind: 'late'; readonly chargedMicro: number; readonly streamId: string }
   /** No record of the hold: the fact went to the stream without a change of balance. */
   | { readonly kind: 'recorded'; readonly streamId: string }
+  /** A slice was settled (its fact is in the stream) but could not be held anew, or there is no hold to extend. */
   | { readonly kind: 'short' };
 
 /** Usage that did not pass the gateway: counted like settled use, never refused; past a hard limit it is marked. */

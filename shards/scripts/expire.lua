@@ -37,6 +37,7 @@ if not packed then
     local fields = stateFields(products[i], { 'HSET', KEYS[1] })
     if #fields > 2 then call(unpack(fields)) end
   end
+  lapse(buckets, left, now, facts)
   if got[3] then call('HSET', KEYS[1], 'r', packDoubles(left)) end
   for i = 1, #facts do append(facts[i]) end
   call('ZREM', KEYS[5], member)

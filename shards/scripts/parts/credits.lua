@@ -68,14 +68,14 @@ local function expiredFact(bucket, micro, now)
   return format('e|%s|%s|%.0f|%.0f', ARGV[3], bucket, micro, now)
 end
 
--- What was held comes back; a bucket that expired meanwhile passes it on to `expired`.
+-- What was held comes back; `lapse`, which every caller runs after, passes it on if the bucket expired meanwhile.
 local function giveBack(buckets, left, id, micro, now, facts)
-  local at, i = bucketAt(buckets, id)
-  if at then left[at + 1] = left[at + 1] - micro end
-  if not at or (buckets[i + 2] > 0 and buckets[i + 2] <= now) then
-    facts[#facts + 1] = expiredFact(id, micro, now)
-  else
+  local at = bucketAt(buckets, id)
+  if at then
     left[at] = left[at] + micro
+    left[at + 1] = left[at + 1] - micro
+  else
+    facts[#facts + 1] = expiredFact(id, micro, now)
   end
 end
 
