@@ -1,6 +1,6 @@
 /**
  * The gateway, exact on a real shard, beside two proxies that check nothing: `npm run bench -- gateway [--json]
- * [--rounds 3] [--seconds 4]`. The variants take turns in one run, since a machine drifts by more than they differ. The process
+ * [--rounds 3] [--seconds 4] [--variants bare,hpm,exact]`. The variants take turns in one run, since a machine drifts by more than they differ. The process
  * under test has core 0 to itself; load, upstream and Redis share core 1. A sample is void when the process did not
  * have 93 % of its core, or when the other core was full: then something else was measured.
  */
@@ -29,6 +29,7 @@ const { values } = parseArgs({
     json: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '4' },
+    variants: { type: 'string', default: 'bare,hpm,exact' },
   },
 });
 const rounds = Number(values.rounds);
@@ -39,7 +40,9 @@ const otherShareMax = 0.97;
 const body = JSON.stringify({ text: 'x'.repeat(509) });
 
 type Variant = 'bare' | 'hpm' | 'exact';
-const variants: readonly Variant[] = ['bare', 'hpm', 'exact'];
+const variants = (['bare', 'hpm', 'exact'] as const).filter((variant) =>
+  values.variants.split(',').includes(variant),
+);
 
 type Sample = Load & {
   readonly variant: Variant;
@@ -161,7 +164,6 @@ async function listening(child: ChildProcess, url: string): Promise<Started> {
   }
   throw new Error(`nothing listens at ${url}`);
 }
-
 
 /** nginx where there is one: an upstream that costs less than what it is asked by. */
 async function startUpstream(): Promise<string> {

@@ -32,8 +32,8 @@ async function wrkLoad(
   const named = Object.entries(headers).flatMap(([name, value]) => ['-H', `${name}: ${value}`]);
   const base = ['-t1', `-c${connectionCount}`, `-d${seconds}s`, '--latency', ...named, url];
   const taskset = findProgram('taskset');
-  const [program = wrk, ...rest] =
-    taskset === null ? [wrk, ...base] : [taskset, '-c', '1', wrk, ...base];
+  const [program, ...rest] =
+    taskset === null ? ([wrk, ...base] as const) : ([taskset, '-c', '1', wrk, ...base] as const);
   const text = await new Promise<string>((resolve, reject) => {
     const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'inherit'] });
     let output = '';

@@ -21,6 +21,9 @@ export const failedGuessAddressesMax = 50_000;
 /** Digests that were accepted lately: they pass even from an address with many failures. Two generations of this. */
 export const knownGoodKeysMax = 100_000;
 
+/** Texts of keys whose reading is remembered, in each of two generations. */
+export const keysReadMax = 10_000;
+
 /** Counted while streaming; a larger body is refused with 413 and its hold is released. */
 export const requestBodyBytesMax = 100 * 1024 * 1024;
 export const headerBytesMax = 16 * 1024;
