@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { problemCodes } from '../billing/problem.ts';
@@ -67,7 +67,7 @@ describe('tidy', () => {
     const missing = documents.flatMap((document) =>
       [...textOf(document).matchAll(/`([a-z]+\/[\w./-]+\.(?:ts|sql|lua|md|json))`/g)]
         .map((match) => match[1] ?? '')
-        .filter((path) => !existsSync(join(repositoryFolder, path)))
+        .filter((path) => !files.some((file) => file === path || file.endsWith(`/${path}`)))
         .map((path) => `${document}: ${path}`),
     );
     assert.deepEqual(missing, []);
