@@ -69,6 +69,21 @@ export function anniversaryAt(
 }
 
 /**
+ * The whole interval of the calendar that an instant lies in, epoch ms: what a subscription that begins within it is
+ * prorated by.
+ * @throws RangeError for a zone that is unknown.
+ */
+export function calendarIntervalAt(
+  atMs: number,
+  zone: string,
+  recurrence: Recurrence,
+): { readonly startMs: number; readonly endMs: number } {
+  const at = localTime(atMs, zone);
+  const of = calendarBoundary[recurrence.unit];
+  return { startMs: of(at, recurrence.count, 0), endMs: of(at, recurrence.count, 1) };
+}
+
+/**
  * The first local day, on or after that of the start, that is a given day of the month; in months that are too short it is
  * the last one. Answers the first instant of that day; the start itself when it is already within it.
  * @param day 1–31.

@@ -1,0 +1,86 @@
+import type { Minor } from './money.ts';
+
+/**
+ * The states of an invoice and what each of them holds. Only a draft has no number; only the functions below lead from
+ * one state to the next, and each takes nothing but the states that it may start from.
+ */
+export type InvoiceState = Draft | Open | Paid | Void | Uncollectible;
+
+export type Draft = { readonly state: 'draft' };
+/** Finalized: from here on its lines and amounts never change. */
+type Finalized = { readonly number: string; readonly finalizedAtMs: number };
+export type Open = Finalized & { readonly state: 'open' };
+export type Paid = Finalized & {
+  readonly state: 'paid';
+  readonly paidAtMs: number;
+  /** `nothing_due`: the account balance covered it, or its total was not above zero. */
+  readonly by: 'payment' | 'out_of_band' | 'nothing_due';
+};
+export type Void = Finalized & { readonly state: 'void'; readonly voidedAtMs: number };
+export type Uncollectible = Finalized & {
+  readonly state: 'uncollectible';
+  readonly givenUpAtMs: number;
+};
+
+/** A draft gets its number and is final. An invoice on which nothing is due is paid at once. */
+export function finalize(
+  _draft: Draft,
+  final: { readonly number: string; readonly amountDueMinor: Minor; readonly atMs: number },
+): Open | Paid {
+  const { number, atMs } = final;
+  const finalized = { number, finalizedAtMs: atMs };
+  return final.amountDueMinor > 0n
+    ? { state: 'open', ...finalized }
+    : { state: 'paid', ...finalized, paidAtMs: atMs, by: 'nothing_due' };
+}
+
+export function pay(open: Open, by: 'payment' | 'out_of_band', atMs: number): Paid {
+  return { ...open, state: 'paid', paidAtMs: atMs, by };
+}
+
+/** The invoice is withdrawn; its number stays taken, and its period may be invoiced again. */
+export function withdraw(open: Open, atMs: number): Void {
+  return { ...open, state: 'void', voidedAtMs: atMs };
+}
+
+export function giveUp(open: Open, atMs: number): Uncollectible {
+  return { ...open, state: 'uncollectible', givenUpAtMs: atMs };
+}
+
+/** Which states may follow one another, for whoever has only their names (a request, a row). */
+const followers = {
+  draft: ['open', 'paid'],
+  open: ['paid', 'void', 'uncollectible'],
+  paid: [],
+  void: [],
+  uncollectible: [],
+} as const satisfies Record<InvoiceState['state'], readonly InvoiceState['state'][]>;
+
+/** Whether an invoice may go from one state to another at once. */
+export function mayFollow(from: InvoiceState['state'], to: InvoiceState['state']): boolean {
+  return followers[from].some((state) => state === to);
+}
+
+/** What happened to the money of a finalized invoice, each from zero up. */
+export type InvoiceMoney = {
+  readonly totalMinor: Minor;
+  /** Taken from the account balance when it was finalized. */
+  readonly balanceAppliedMinor: Minor;
+  /** The totals of its credit notes. */
+  readonly creditedMinor: Minor;
+  readonly paidMinor: Minor;
+  readonly refundedMinor: Minor;
+};
+
+/**
+ * What is still due, and what was received beyond it and belongs to the account balance. At most one of them is above
+ * zero. A refund without a credit note makes the invoice due again.
+ */
+export function standing(money: InvoiceMoney): {
+  readonly dueMinor: Minor;
+  readonly overpaidMinor: Minor;
+} {
+  const received = money.balanceAppliedMinor + money.paidMinor - money.refundedMinor;
+  const open = money.totalMinor - money.creditedMinor - received;
+  return open > 0n ? { dueMinor: open, overpaidMinor: 0n } : { dueMinor: 0n, overpaidMinor: -open };
+}

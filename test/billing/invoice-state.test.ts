@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import {
+  finalize,
+  giveUp,
+  mayFollow,
+  pay,
+  standing,
+  withdraw,
+} from '../../billing/invoice-state.ts';
+import { thresholdInvoice } from '../../billing/progressive.ts';
+
+const number = 'INV-2025-0042';
+
+describe('billing/invoice-state', () => {
+  const open = finalize({ state: 'draft' }, { number, amountDueMinor: 1n, atMs: 5 });
+
+  it('finalizing gives the number; what owes nothing is paid at once', () => {
+    assert.deepEqual(open, { state: 'open', number, finalizedAtMs: 5 });
+    for (const amountDueMinor of [0n, -1n]) {
+      assert.deepEqual(finalize({ state: 'draft' }, { number, amountDueMinor, atMs: 5 }), {
+        ...{ state: 'paid', number, finalizedAtMs: 5 },
+        ...{ paidAtMs: 5, by: 'nothing_due' },
+      });
+    }
+  });
+
+  it('an open invoice is paid, withdrawn or given up, and keeps its number', () => {
+    assert.ok(open.state === 'open');
+    const kept = { number, finalizedAtMs: 5 };
+    assert.deepEqual(pay(open, 'out_of_band', 9), {
+      ...{ state: 'paid', ...kept },
+      ...{ paidAtMs: 9, by: 'out_of_band' },
+    });
+    assert.deepEqual(withdraw(open, 9), { state: 'void', ...kept, voidedAtMs: 9 });
+    assert.deepEqual(giveUp(open, 9), { state: 'uncollectible', ...kept, givenUpAtMs: 9 });
+  });
+
+  it('no other way leads from one state to another', () => {
+    const states = ['draft', 'open', 'paid', 'void', 'uncollectible'] as const;
+    const ways = states.flatMap((from) =>
+      states.filter((to) => mayFollow(from, to)).map((to) => `${from} → ${to}`),
+    );
+    assert.deepEqual(ways, [
+      'draft → open',
+      'draft → paid',
+      'open → paid',
+      'open → void',
+      'open → uncollectible',
+    ]);
+  });
+
+  const money = {
+    ...{ totalMinor: 100n, balanceAppliedMinor: 0n, creditedMinor: 0n },
+    ...{ paidMinor: 0n, refundedMinor: 0n },
+  };
+  it('money that a subscriber has with the operator lowers what is due', () => {
+    assert.deepEqual(standing({ ...money, balanceAppliedMinor: 20n }), {
+      dueMinor: 80n,
+      overpaidMinor: 0n,
+    });
+  });
+  it('a credit on what is paid is the subscriber’s money', () => {
+    assert.deepEqual(standing({ ...money, paidMinor: 100n, creditedMinor: 10n }), {
+      dueMinor: 0n,
+      overpaidMinor: 10n,
+    });
+  });
+  it('a refund alone makes the invoice due again; with a credit note it does not', () => {
+    assert.deepEqual(standing({ ...money, paidMinor: 100n, refundedMinor: 10n }), {
+      dueMinor: 10n,
+      overpaidMinor: 0n,
+    });
+    const both = { ...money, paidMinor: 100n, refundedMinor: 10n, creditedMinor: 10n };
+    assert.deepEqual(standing(both), { dueMinor: 0n, overpaidMinor: 0n });
+  });
+});
+
+describe('billing/progressive', () => {
+  it('one threshold: what was invoiced at it is not charged again at the end', () => {
+    const first = thresholdInvoice([20_000n], { ratedMinor: 20_000n, billedMinor: 0n });
+    assert.deepEqual(first, { thresholdMinor: 20_000n, amountMinor: 20_000n });
+    assert.equal(thresholdInvoice([20_000n], { ratedMinor: 40_000n, billedMinor: 20_000n }), null);
+    // At the end: the fee of 31.00 and 400.00 of usage, less the 200.00 that were billed.
+    assert.equal(3_100n + 40_000n - 20_000n, 23_100n);
+  });
+  it('two thresholds, usage of 200.00 three times', () => {
+    const thresholds = [20_000n, 50_000n];
+    const billed: bigint[] = [];
+    for (const ratedMinor of [20_000n, 40_000n, 60_000n]) {
+      const billedMinor = billed.reduce((sum, amount) => sum + amount, 0n);
+      const due = thresholdInvoice(thresholds, { ratedMinor, billedMinor });
+      if (due !== null) billed.push(due.amountMinor);
+    }
+    assert.deepEqual(billed, [20_000n, 40_000n]);
+  });
+  it('of several thresholds that are passed at once the highest is named', () => {
+    const usage = { ratedMinor: 61n, billedMinor: 0n };
+    assert.deepEqual(thresholdInvoice([60n, 20n, 70n, 50n], usage), {
+      thresholdMinor: 60n,
+      amountMinor: 61n,
+    });
+    assert.equal(thresholdInvoice([20n], { ratedMinor: 19n, billedMinor: 0n }), null);
+    assert.equal(thresholdInvoice([], usage), null);
+  });
+});
