@@ -1,0 +1,408 @@
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { assembleInvoice, type InvoiceDraft, type InvoiceInput } from '../../billing/invoice.ts';
+import { formatAmount } from '../../billing/money.ts';
+import type {
+  BillableDefinition,
+  Charge,
+  MeterDefinition,
+  PriceRule,
+  UsageCharge,
+} from '../../billing/plan.ts';
+import { packageCount, rate, rateMore, type UsagePartial } from '../../billing/rate.ts';
+
+const calls: MeterDefinition = {
+  id: 'mtr_calls',
+  key: 'api_calls',
+  name: 'API Calls',
+  unit_one: 'call',
+  unit_other: 'calls',
+  scale: 0,
+  aggregation: 'SUM',
+};
+const payments: MeterDefinition = {
+  id: 'mtr_pay',
+  key: 'payments',
+  name: 'Payments',
+  unit_one: 'dollar',
+  unit_other: 'dollars',
+  scale: 2,
+  aggregation: 'SUM',
+};
+
+function charge(price: PriceRule, more: Partial<UsageCharge> = {}): UsageCharge {
+  return {
+    kind: 'usage',
+    id: 'chg',
+    display_name: 'Label',
+    meter: calls,
+    price,
+    included_units: '0',
+    ...more,
+  };
+}
+const fee: Charge = {
+  kind: 'recurring',
+  id: 'fee',
+  display_name: 'Monthly fee',
+  amount_minor: '3100',
+};
+const plan = (...charges: BillableDefinition['charges']): BillableDefinition => ({
+  ...{ currency: 'USD', credits: null, charges },
+});
+function rows(quantity: bigint, eventCount = 1n): readonly UsagePartial[] {
+  return [{ quantity, eventCount, maxQuantity: quantity, latestQuantity: quantity, latestAt: 0 }];
+}
+function bill(definition: BillableDefinition, more: Partial<InvoiceInput> = {}): InvoiceDraft {
+  return assembleInvoice({
+    ...{ planVersionId: 'pver', definition, zone: 'UTC', feeDue: true, oneTimeDue: false },
+    ...{ startMs: Date.UTC(2025, 0, 1), endMs: Date.UTC(2025, 1, 1), usage: [], late: [] },
+    ...{ overageMicro: { billedBefore: 0n, thisPeriod: 0n }, taxRates: [] },
+    ...more,
+  });
+}
+function used(
+  now: bigint,
+  {
+    before = null,
+    events = 1n,
+    meterId = 'mtr_calls',
+  }: {
+    readonly before?: bigint | null;
+    readonly events?: bigint;
+    readonly meterId?: string;
+  } = {},
+): Partial<InvoiceInput> {
+  const billedBefore = before === null ? [] : rows(before);
+  return {
+    feeDue: before === null,
+    usage: [{ meterId, billedBefore, thisPeriod: rows(now, events) }],
+  };
+}
+const texts = (draft: InvoiceDraft): string[] =>
+  draft.lines.map(
+    (line) => `${line.description} ${formatAmount(line.amountMinor, draft.currency)}`,
+  );
+
+const perCall: PriceRule = { model: 'per_unit', unit_price: '0.01' };
+const steps: PriceRule = {
+  model: 'stairstep',
+  tiers: [
+    { up_to: '10', flat_fee: '50' },
+    { up_to: '20', flat_fee: '90' },
+    { up_to: null, flat_fee: '120' },
+  ],
+};
+const card: PriceRule = { model: 'percentage', percent: '2.9', fixed_fee: '0.3', free_events: '2' };
+
+describe('billing/usage-line › stairstep', () => {
+  for (const [quantity, text] of [
+    [0n, 'API Calls (0 calls, step up to 10: $50.00) 50.00'],
+    [10n, 'API Calls (10 calls, step up to 10: $50.00) 50.00'],
+    [11n, 'API Calls (11 calls, step up to 20: $90.00) 90.00'],
+    [21n, 'API Calls (21 calls, step past 20: $120.00) 120.00'],
+  ] as const) {
+    it(`${quantity} calls`, () => {
+      assert.deepEqual(texts(bill(plan(charge(steps)), used(quantity))), [text]);
+    });
+  }
+  it('a further part pays the difference of the steps', () => {
+    assert.deepEqual(texts(bill(plan(charge(steps)), used(8n, { before: 5n }))), [
+      'API Calls (8 calls, re-rated with its tiers) 40.00',
+    ]);
+  });
+});
+
+describe('billing/usage-line › percentage', () => {
+  const definition = plan(charge(card, { meter: payments, included_units: '10000' }));
+  it('a part of the amount past the free units, and a fee for each event past the free ones', () => {
+    const draft = bill(definition, used(110_000n, { events: 12n, meterId: 'mtr_pay' }));
+    // 1000 × 2.9 % + 10 × 0.30
+    assert.deepEqual(texts(draft), [
+      'Payments (1,000 dollars past 100 included × 2.9% + 10 events × $0.30) 32.00',
+    ]);
+    const details = draft.lines[0]?.details;
+    assert.ok(details?.model === 'percentage' && 'events_total' in details);
+    assert.deepEqual([details.events_before, details.events_total], ['0', '12']);
+  });
+  it('is exact at the cent, and says one event', () => {
+    const free = charge({ ...card, free_events: '0' }, { meter: payments });
+    assert.deepEqual(texts(bill(plan(free), used(1n, { meterId: 'mtr_pay' }))), [
+      'Payments (0.01 dollars × 2.9% + 1 event × $0.30) 0.30',
+    ]);
+    const noFee = charge({ ...card, fixed_fee: '0' }, { meter: payments });
+    assert.deepEqual(texts(bill(plan(noFee), used(1_000n, { meterId: 'mtr_pay', events: 9n }))), [
+      'Payments (10 dollars × 2.9%) 0.29',
+    ]);
+  });
+  it('a further part counts only its own events', () => {
+    const free = charge({ ...card, free_events: '0' }, { meter: payments });
+    const draft = bill(plan(free), used(1_000n, { before: 500n, events: 3n, meterId: 'mtr_pay' }));
+    assert.deepEqual(texts(draft), ['Payments (10 dollars × 2.9% + 3 events × $0.30) 1.19']);
+  });
+});
+
+describe('billing/usage-line › packages rounded down', () => {
+  const down: PriceRule = {
+    ...{ model: 'package', package_size: '100', package_price: '1' },
+    round: 'down',
+  };
+  it('only full ones count', () => {
+    assert.equal(packageCount('100', 250n, 0, 'down'), 2n);
+    assert.equal(packageCount('100', 250n, 0, 'up'), 3n);
+    assert.equal(packageCount('100', 99n, 0, 'down'), 0n);
+    assert.equal(packageCount('100', 100n, 0, 'down'), 1n);
+    assert.deepEqual(texts(bill(plan(charge(down)), used(250n))), [
+      'API Calls (250 calls, 2 packages of 100 × $1.00) 2.00',
+    ]);
+    assert.deepEqual(texts(bill(plan(charge(down)), used(60n, { before: 50n }))), [
+      'API Calls (60 calls, 1 package of 100 × $1.00) 1.00',
+    ]);
+  });
+});
+
+describe('billing/usage-line › minimum and maximum', () => {
+  const bounded = plan(charge(perCall, { minimum_minor: '500', maximum_minor: '5000' }));
+  it('a line makes up what is missing, or takes off what is above', () => {
+    assert.deepEqual(texts(bill(bounded, used(100n))), [
+      'API Calls (100 calls × $0.01) 1.00',
+      'API Calls, at least $5.00 4.00',
+    ]);
+    assert.deepEqual(texts(bill(bounded, used(9_000n))), [
+      'API Calls (9,000 calls × $0.01) 90.00',
+      'API Calls, at most $50.00 -40.00',
+    ]);
+    for (const within of [500n, 501n, 5_000n])
+      assert.equal(bill(bounded, used(within)).lines.length, 1);
+  });
+  it('the line tells what it was worked out from', () => {
+    const [, line] = bill(bounded, used(100n)).lines;
+    assert.deepEqual(line?.details, {
+      ...{ model: 'minimum', bound_minor: '500', rated_minor: '100', rated_before_minor: '0' },
+    });
+    assert.deepEqual(
+      [line?.kind, line?.chargeId, line?.meterId, line?.quantity, line?.label],
+      ['usage', 'chg', 'mtr_calls', null, 'Label'],
+    );
+    const [, maximum] = bill(bounded, used(1_000n, { before: 4_500n })).lines;
+    assert.deepEqual(maximum?.details, {
+      ...{ model: 'maximum', bound_minor: '5000', rated_minor: '5500', rated_before_minor: '4500' },
+    });
+  });
+  it('the maximum counts what was billed before', () => {
+    assert.deepEqual(texts(bill(bounded, used(1_000n, { before: 4_500n }))), [
+      'API Calls (1,000 calls × $0.01) 10.00',
+      'API Calls, at most $50.00 -5.00',
+    ]);
+    assert.equal(bill(bounded, used(1_000n, { before: 6_000n })).totalMinor, 0n);
+  });
+  it('the minimum waits for the last invoice of the interval', () => {
+    const first = bill(bounded, { ...used(100n), minimum: 'later' });
+    const last = bill(bounded, used(100n, { before: 100n }));
+    assert.deepEqual([first.totalMinor, last.totalMinor], [100n, 400n]);
+    assert.deepEqual(texts(last)[1], 'API Calls, at least $5.00 3.00');
+  });
+  it('late usage below the minimum costs nothing more', () => {
+    const late = (quantity: bigint) => ({
+      planVersionId: 'pver_0',
+      definition: bounded,
+      startMs: Date.UTC(2024, 11, 1),
+      endMs: Date.UTC(2025, 0, 1),
+      usage: [{ meterId: 'mtr_calls', billedBefore: rows(100n), thisPeriod: rows(quantity) }],
+      overageMicro: { billedBefore: 0n, thisPeriod: 0n },
+    });
+    assert.equal(bill(plan(), { late: [late(300n)] }).totalMinor, 0n);
+    assert.deepEqual(texts(bill(plan(), { late: [late(500n)] })), [
+      'API Calls (500 calls × $0.01), Dec 1 – Dec 31, 2024 5.00',
+      'API Calls, at least $5.00, Dec 1 – Dec 31, 2024 -4.00',
+    ]);
+  });
+  it('where the bounds cross, the maximum holds', () => {
+    const crossed = plan(charge(perCall, { minimum_minor: '500', maximum_minor: '300' }));
+    assert.equal(bill(crossed, used(1n)).totalMinor, 300n);
+  });
+  it('the parts of an interval add up to the whole, with bounds (invariant 4)', () => {
+    const part = fc.bigInt({ min: 0n, max: 4_000n });
+    const price = fc.constantFrom<PriceRule>(
+      perCall,
+      steps,
+      { model: 'package', package_size: '7', package_price: '0.11', round: 'down' },
+      { model: 'percentage', percent: '3.33', fixed_fee: '0.07', free_events: '1' },
+    );
+    fc.assert(
+      fc.property(price, fc.array(part, { minLength: 1, maxLength: 5 }), (given, parts) => {
+        const definition = plan(
+          charge(given, { minimum_minor: '700', maximum_minor: '6000', included_units: '9' }),
+        );
+        const of = (index: number): bigint => {
+          const usage = [
+            {
+              meterId: 'mtr_calls',
+              billedBefore: parts.slice(0, index).flatMap((one) => rows(one)),
+              thisPeriod: rows(parts[index] ?? 0n),
+            },
+          ];
+          const minimum = index === parts.length - 1 ? 'now' : 'later';
+          return bill(definition, { feeDue: index === 0, usage, minimum }).totalMinor;
+        };
+        const whole = bill(definition, {
+          usage: [
+            {
+              meterId: 'mtr_calls',
+              billedBefore: [],
+              thisPeriod: parts.flatMap((one) => rows(one)),
+            },
+          ],
+        }).totalMinor;
+        assert.equal(
+          parts.reduce((sum, _, index) => sum + of(index), 0n),
+          whole,
+        );
+        assert.ok(whole >= 700n && whole <= 6_000n);
+      }),
+    );
+  });
+});
+
+describe('billing/usage-line › quantities', () => {
+  it('a value that falls is a difference without a quantity', () => {
+    const latest = charge(perCall, { meter: { ...calls, aggregation: 'LATEST' } });
+    const draft = bill(plan(latest), {
+      feeDue: false,
+      usage: [
+        {
+          meterId: 'mtr_calls',
+          billedBefore: rows(900n).map((row) => ({ ...row, latestAt: 1 })),
+          thisPeriod: rows(400n).map((row) => ({ ...row, latestAt: 2 })),
+        },
+      ],
+    });
+    assert.deepEqual([draft.lines[0]?.quantity, draft.totalMinor], [null, -500n]);
+    assert.equal(bill(plan(charge(perCall)), used(0n)).lines[0]?.quantity, 0n);
+  });
+});
+
+describe('billing/rate › every model', () => {
+  const models: fc.Arbitrary<PriceRule> = fc.constantFrom<PriceRule>(perCall, steps, card, {
+    ...{ model: 'package', package_size: '7', package_price: '0.11' },
+    round: 'down',
+  });
+  const counted = fc.record({
+    quantity: fc.bigInt({ min: 0n, max: 9_999n }),
+    events: fc.bigInt({ min: 0n, max: 50n }),
+  });
+  it('rate(a) + Δ = rate(a + b), events and all (invariant 4)', () => {
+    fc.assert(
+      fc.property(models, counted, counted, (price, a, b) => {
+        const total = { quantity: a.quantity + b.quantity, events: a.events + b.events };
+        const first = rateMore(price, 5n, { before: null, total: a }, 1);
+        const more = rateMore(price, 5n, { before: a, total }, 1);
+        assert.equal(
+          first.plus(more).toFixed(),
+          rateMore(price, 5n, { before: null, total }, 1).toFixed(),
+        );
+      }),
+    );
+  });
+  it('a quantity alone has no events', () => {
+    assert.equal(rate(card, 10_000n, 2).toFixed(), '2.9');
+    assert.equal(rate(card, { quantity: 10_000n, events: 3n }, 2).toFixed(), '3.2');
+    assert.equal(rate(card, { quantity: 0n, events: 2n }, 2).toFixed(), '0');
+  });
+});
+
+describe('billing/invoice › parts of fees, commitments, changes in mid-period', () => {
+  it('a fee for a part of the interval', () => {
+    const feePart = { ratio: { numerator: 15n, denominator: 31n }, text: '15 of 31 days' };
+    const draft = bill(plan(fee), { feePart });
+    assert.deepEqual(texts(draft), ['Monthly fee (15 of 31 days) 15.00']);
+    assert.deepEqual(draft.lines[0]?.details, {
+      ...{ model: 'prorated', basis_minor: '3100', numerator: '15', denominator: '31' },
+    });
+    assert.equal(draft.lines[0]?.unitPrice, null);
+    const whole = { ratio: { numerator: 31n, denominator: 31n }, text: 'whole' };
+    assert.deepEqual(bill(plan(fee), { feePart: whole }).lines, bill(plan(fee)).lines);
+  });
+
+  it('a commitment is made up to, once, by the last invoice of the interval', () => {
+    const definition = plan(fee, charge(perCall));
+    const commitment = { commitmentMinor: 10_000n };
+    const draft = bill(definition, { ...used(900n), commitment });
+    assert.deepEqual(texts(draft), [
+      'Monthly fee 31.00',
+      'API Calls (900 calls × $0.01) 9.00',
+      'Commitment, at least $100.00 60.00',
+    ]);
+    assert.deepEqual(draft.lines[2]?.details, { model: 'commitment', commitment_minor: '10000' });
+    assert.equal(draft.lines[2]?.kind, 'adjustment');
+    const billed = { ...commitment, billedMinor: 5_000n };
+    assert.equal(bill(definition, { ...used(900n), commitment: billed }).totalMinor, 5_000n);
+    assert.equal(bill(definition, { ...used(6_900n), commitment }).lines.length, 2);
+    const first = bill(definition, { ...used(900n), commitment, minimum: 'later' });
+    assert.equal(first.totalMinor, 4_000n);
+    const feePart = { ratio: { numerator: 1n, denominator: 2n }, text: '1 of 2 days' };
+    assert.equal(bill(definition, { ...used(900n), commitment, feePart }).totalMinor, 5_000n);
+  });
+
+  it('usage before a change keeps its prices, and the new allowance is less what was used', () => {
+    const old = plan(fee, charge(perCall, { included_units: '100', minimum_minor: '99999' }));
+    const next = plan(
+      charge({ model: 'per_unit', unit_price: '0.005' }, { id: 'new', included_units: '1000' }),
+    );
+    const earlier = {
+      planVersionId: 'pver_old',
+      definition: old,
+      startMs: Date.UTC(2025, 0, 1),
+      endMs: Date.UTC(2025, 0, 11),
+      usage: [{ meterId: 'mtr_calls', billedBefore: [], thisPeriod: rows(300n) }],
+      overageMicro: { billedBefore: 0n, thisPeriod: 0n },
+    };
+    const draft = bill(next, { ...used(1_000n), earlier: [earlier] });
+    assert.deepEqual(texts(draft), [
+      'API Calls (200 calls past 100 included × $0.01), Jan 1 – Jan 10, 2025 2.00',
+      'API Calls (300 calls past 700 included × $0.005) 1.50',
+    ]);
+    assert.deepEqual(
+      draft.lines.map((line) => line.planVersionId),
+      ['pver_old', 'pver'],
+    );
+    const more = {
+      ...earlier,
+      usage: [{ meterId: 'mtr_calls', billedBefore: rows(0n), thisPeriod: rows(5_000n) }],
+    };
+    assert.deepEqual(
+      texts(bill(next, { ...used(10n), earlier: [more] }))[1],
+      'API Calls (10 calls × $0.005) 0.05',
+    );
+    assert.throws(
+      () => bill(next, { earlier: [{ ...earlier, definition: { ...old, currency: 'EUR' } }] }),
+      RangeError,
+    );
+  });
+
+  it('coupons, taxes and the balance follow the lines', () => {
+    const draft = bill(plan(fee, charge(perCall)), {
+      ...used(900n),
+      coupons: [
+        {
+          ...{ id: 'cpn', name: 'Ten off', on: { kind: 'lines', chargeIds: ['fee'] } },
+          off: { kind: 'fixed', amountMinor: 1_000n },
+        },
+      ],
+      taxation: {
+        kind: 'exclusive',
+        rates: {
+          general: [{ name: 'VAT', percent: '19' }],
+          byCharge: new Map([['chg', [{ name: 'VAT', percent: '7' }]]]),
+        },
+      },
+      balanceMinor: 500n,
+    });
+    // 31.00 − 10.00 at 19 % = 3.99; 9.00 at 7 % = 0.63
+    assert.deepEqual(
+      [draft.subtotalMinor, draft.discountMinor, draft.taxMinor, draft.totalMinor],
+      [4_000n, 1_000n, 462n, 3_462n],
+    );
+    assert.deepEqual([draft.balanceAppliedMinor, draft.amountDueMinor], [500n, 2_962n]);
+  });
+});
