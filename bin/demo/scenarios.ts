@@ -29,11 +29,11 @@ function finding(what: string, expected: unknown, seen: unknown): Finding {
 // The last ten units always pass the gateway, so that the limit's edge is the gateway's.
 async function use(
   account: Account,
-  total: number,
+  units: number,
   isReal: boolean,
 ): Promise<{ served: number; refused: number }> {
-  const requests = isReal ? total : Math.min(10, total);
-  if (total > requests) await account.report('api_calls', total - requests);
+  const requests = isReal ? units : Math.min(10, units);
+  if (units > requests) await account.report('api_calls', units - requests);
   return account.send(requests, { concurrency: isReal ? 64 : 1 });
 }
 
@@ -44,7 +44,7 @@ function resetOf(problem: unknown): number {
   return Date.parse(String(problem.reset_at));
 }
 
-async function total(invoice: Answer): Promise<string> {
+function total(invoice: Answer): string {
   return invoice.text('total');
 }
 
@@ -64,7 +64,7 @@ const starter: Scenario = {
         finding('requests up to 10,000 refused', 0, used.refused),
         finding('request 10,001', '429 limit_exceeded', `${past.status} ${past.code ?? ''}`),
         finding('it says when the limit resets', true, resetOf(past.body) > Date.now()),
-        finding('invoice total', '29.00', await total(invoice)),
+        finding('invoice total', '29.00', total(invoice)),
       ],
       invoice,
     };
@@ -84,7 +84,7 @@ const pro: Scenario = {
     return {
       findings: [
         finding('refused', 0, used.refused),
-        finding('invoice total', '124.00', await total(invoice)),
+        finding('invoice total', '124.00', total(invoice)),
       ],
       invoice,
     };
@@ -154,7 +154,7 @@ const flat: Scenario = {
         finding('served up to the cap', 20, used.served),
         finding('past the cap', '429 limit_exceeded', `${past.status} ${past.code ?? ''}`),
         finding('lines of the invoice', 1, invoice.list('lines').length),
-        finding('invoice total', '49.00', await total(invoice)),
+        finding('invoice total', '49.00', total(invoice)),
       ],
       invoice,
     };
@@ -175,7 +175,7 @@ function tiered(model: 'graduated' | 'volume', units: number, expected: string):
       return {
         findings: [
           finding('refused', 0, used.refused),
-          finding('invoice total', expected, await total(invoice)),
+          finding('invoice total', expected, total(invoice)),
         ],
         invoice,
       };
@@ -200,7 +200,7 @@ const freeTier: Scenario = {
       findings: [
         finding('request 1,001', 200, next.status),
         finding('refused', 0, rest.refused),
-        finding('invoice total', '81.45', await total(invoice)),
+        finding('invoice total', '81.45', total(invoice)),
       ],
       invoice,
     };
@@ -239,7 +239,7 @@ const hybrid: Scenario = {
     return {
       findings: [
         finding('refused with overage on', 0, used.refused),
-        finding('invoice total', '64.00', await total(invoice)),
+        finding('invoice total', '64.00', total(invoice)),
         finding(
           'overage off, call 1,001',
           '402 credit_exhausted',
@@ -298,7 +298,7 @@ const custom: Scenario = {
       findings: [
         // 37 × 0.04 = 1.48 · 1,234 × 0.015 = 18.51 · 1,234,567 × 0.0000025 = 3.0864… · 345,678 × 0.00001 = 3.4567… · 4.2 × 1.2 = 5.04
         finding('lines', '1.48, 18.51, 3.09, 3.46, 5.04', amounts.join(', ')),
-        finding('invoice total', '31.58', await total(invoice)),
+        finding('invoice total', '31.58', total(invoice)),
       ],
       invoice,
     };

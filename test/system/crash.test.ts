@@ -118,7 +118,7 @@ async function drainedEvents(
     await sleep(1500);
   }
   const missing = [...received].filter((id) => !events.has(id));
-  assert.fail(
-    `${missing.length} answers have no event, for instance ${missing.slice(0, 3).join(', ')}`,
-  );
+  throw new assert.AssertionError({
+    message: `${missing.length} answers have no event, for instance ${missing.slice(0, 3).join(', ')}`,
+  });
 }
