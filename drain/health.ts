@@ -73,19 +73,29 @@ async function answer(running: HealthDeps, path: string, response: ServerRespons
   }
 }
 
-type Missing = { readonly shard: string; readonly state: string; readonly reason: string };
-
-/** Shards that do not serve, and why, as far as this process knows. A standby is ready when the active one has done all. */
-async function readMissing({ db, keepers }: HealthDeps): Promise<readonly Missing[]> {
+/**
+ * Shards that do not serve, and why, as far as this process knows. Postgres may say `open` of a shard that has restarted
+ * a moment ago, so each is asked itself. A standby is ready when the active process has done all.
+ */
+async function readMissing({ db, keepers, links }: HealthDeps): Promise<readonly Missing[]> {
   const shards = await readShards(db);
-  return shards.flatMap(({ name, state }): readonly Missing[] => {
+  const answers = shards.map(async ({ name, state, incarnation }): Promise<Missing | null> => {
     const own = keepers.get(name)?.status();
     if (own !== undefined && own.state !== 'open') {
-      return [{ shard: name, state: own.state, reason: own.reason }];
+      return { shard: name, state: own.state, reason: own.reason };
     }
-    return state === 'open' ? [] : [{ shard: name, state, reason: 'not opened yet' }];
+    if (state !== 'open') return { shard: name, state, reason: 'not opened yet' };
+    try {
+      const serves = await links.find((link) => link.name === name)?.hasScripts(incarnation);
+      return serves === true ? null : { shard: name, state: 'recovering', reason: 'it restarted' };
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      return { shard: name, state: 'away', reason };
+    }
   });
+  return (await Promise.all(answers)).filter((missing) => missing !== null);
 }
+type Missing = { readonly shard: string; readonly state: string; readonly reason: string };
 
 export type Metrics = {
   readonly registry: Registry;

@@ -14,7 +14,14 @@ import type { Logger } from 'pino';
 
 import type { ShardIdentity, ShardLink } from '../shards/admin-client.ts';
 import type { Db } from '../store/db.ts';
-import { beginRecovery, openShard, readEpochs, readShard, type ShardRow } from '../store/slots.ts';
+import {
+  beginRecovery,
+  hasHeldAnything,
+  openShard,
+  readEpochs,
+  readShard,
+  type ShardRow,
+} from '../store/slots.ts';
 import { isDrained } from '../store/usage.ts';
 
 const PING_EACH_MS = 500;
@@ -112,7 +119,10 @@ async function keepOnce(deps: KeeperDeps, turn: Turn): Promise<void> {
   const row = await readShard(db, link.name);
   if (row === null) throw new Error(`shard ${link.name} is not registered`);
   const { incarnation } = row;
-  const fault = faultOf(row, await link.readIdentity());
+  const identity = await link.readIdentity();
+  // A crash in the first second after the first opening may have taken the identity: then nothing else is missing either.
+  const isBlank = identity === null && !(await hasHeldAnything(db, row.name));
+  const fault = isBlank ? null : faultOf(row, identity);
   if (fault !== null) {
     await beginRecovery(db, row.name);
     await turn.drainer.stop();
@@ -131,7 +141,6 @@ async function keepOnce(deps: KeeperDeps, turn: Turn): Promise<void> {
 function faultOf(row: ShardRow, identity: ShardIdentity | null): string | null {
   const where = `${row.name} (${withoutPassword(row.url)})`;
   if (identity === null) {
-    if (row.incarnation === 0) return null;
     return (
       `${where} has lost its data: it was opened in incarnation ${row.incarnation} and now holds nothing. It stays closed, ` +
       'because it would forget what its subscribers have used. Restore its append-only file and restart Redis.'

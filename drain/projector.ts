@@ -152,17 +152,17 @@ async function sendCredits(
 ): Promise<void> {
   let seq = afterSeq;
   for (;;) {
-    const entries = await readCoreLog(db, subscriberId, {
-      afterSeq: seq,
-      limit: CORE_LOG_READ_MAX,
-    });
+    const range = { afterSeq: seq, limit: CORE_LOG_READ_MAX };
+    const entries = await readCoreLog(db, subscriberId, range);
     if (entries.length === 0) return;
     const before = seq;
+    let isGap = false;
     try {
       for (const entry of entries) {
         const told = await shards.credit(creditOf(subscriberId, entry));
+        isGap = told.kind === 'gap';
         seq = told.kind === 'gap' ? BigInt(told.seq) : entry.seq;
-        if (told.kind === 'gap') break;
+        if (isGap) break;
       }
     } finally {
       if (seq > before) await markApplied(db, subscriberId, { coreSeq: seq });
@@ -170,6 +170,7 @@ async function sendCredits(
     if (seq === before) {
       throw new Error(`the credit log of ${subscriberId} has a gap after ${seq} in Postgres`);
     }
+    if (!isGap && entries.length < CORE_LOG_READ_MAX) return;
   }
 }
 

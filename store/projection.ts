@@ -128,16 +128,19 @@ export async function markApplied(
   applied: { readonly version?: bigint; readonly coreSeq?: bigint },
 ): Promise<void> {
   await db.raw(
-    `UPDATE subscribers
-     SET applied_version = LEAST(runtime_version, GREATEST(applied_version, ?::bigint)),
-         applied_core_seq = LEAST(core_seq, GREATEST(applied_core_seq, ?::bigint))
-     WHERE id = ?`,
-    [String(applied.version ?? 0n), String(applied.coreSeq ?? 0n), subscriberId],
-  );
-  if (applied.coreSeq === undefined) return;
-  await db.raw(
-    'UPDATE core_log SET applied_at = now() WHERE subscriber_id = ? AND seq <= ? AND applied_at IS NULL',
-    [subscriberId, String(applied.coreSeq)],
+    `WITH told AS (
+       UPDATE core_log SET applied_at = now()
+       WHERE subscriber_id = :id AND seq <= :seq::bigint AND applied_at IS NULL
+     )
+     UPDATE subscribers
+     SET applied_version = LEAST(runtime_version, GREATEST(applied_version, :version::bigint)),
+         applied_core_seq = LEAST(core_seq, GREATEST(applied_core_seq, :seq::bigint))
+     WHERE id = :id`,
+    {
+      id: subscriberId,
+      version: String(applied.version ?? 0n),
+      seq: String(applied.coreSeq ?? 0n),
+    },
   );
 }
 

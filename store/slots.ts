@@ -175,3 +175,15 @@ export async function openShard(
   );
   return changed !== null;
 }
+
+/** Whether anything was ever put on this shard or came from it: then its data must not be missing. */
+export async function hasHeldAnything(db: Reader, name: string): Promise<boolean> {
+  const row = await selectRow<{ held: boolean }>(
+    db,
+    `SELECT EXISTS (SELECT 1 FROM shard_cursors WHERE shard = :name AND stream_id <> '0-0')
+         OR EXISTS (SELECT 1 FROM slots o JOIN subscribers s ON s.slot = o.slot
+                    WHERE o.shard = :name AND (s.applied_version > 0 OR s.applied_core_seq > 0)) AS held`,
+    { name },
+  );
+  return row?.held === true;
+}

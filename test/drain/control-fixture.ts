@@ -14,6 +14,7 @@ import { registerShards } from '../../store/slots.ts';
 import { grantCredits } from '../../store/wallets.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 import { startRedis, type TestRedis } from '../support/redis.ts';
+import { until } from '../support/until.ts';
 
 export const quiet = pino({ level: process.env['TEST_LOG'] ?? 'silent' });
 
@@ -282,5 +283,17 @@ export async function deleteKeys(url: string, subscriberId: string | null): Prom
   await redis.del(
     subscriberId === null ? ['tb:map', 'tb:cat'] : [`${tag}:s`, `${tag}:d0`, `${tag}:d1`],
   );
+  redis.disconnect();
+}
+
+/** Waits until all that the server took is in its log: a killed server loses what a busy disk made it hold back. */
+export async function untilWritten(url: string): Promise<void> {
+  const redis = new Redis(url);
+  await until(async () => {
+    const info = await redis.info('persistence');
+    return /aof_buffer_length:0\r/.test(info) && /aof_pending_bio_fsync:0\r/.test(info)
+      ? true
+      : null;
+  });
   redis.disconnect();
 }

@@ -20,6 +20,7 @@ import {
   seedCatalogue,
   seedSubscriber,
   type Subscriber,
+  untilWritten,
 } from './control-fixture.ts';
 
 const patient = { timeoutMs: 30_000 };
@@ -110,6 +111,7 @@ describe('drain/process', () => {
     const opIds = [await served(ada), await served(ada)];
     const server = control.servers[ownerOf(fleet, ada.id)];
     assert.ok(server !== undefined);
+    await untilWritten(server.url);
     await server.kill9();
     await until(async () => {
       const { status, text } = await get(drain.port, '/readyz');

@@ -12,9 +12,9 @@ import { createShards } from '../../shards/client.ts';
 import { ShardUnavailable } from '../../shards/port.ts';
 import { newId } from '../../store/ids.ts';
 import { openCursor } from '../../store/stream-cursors.ts';
-import { readSlotMap, readShard } from '../../store/slots.ts';
+import { hasHeldAnything, readShard, readSlotMap } from '../../store/slots.ts';
 import { until } from '../support/until.ts';
-import { type Control, openControl, quiet } from './control-fixture.ts';
+import { type Control, openControl, quiet, untilWritten } from './control-fixture.ts';
 
 /** A drainer that moves the cursor to the end of the stream as soon as it is let, and remembers whom it drained for. */
 function fakeDrainer(control: Control, gate: Promise<void> = Promise.resolve()) {
@@ -30,7 +30,7 @@ function fakeDrainer(control: Control, gate: Promise<void> = Promise.resolve()) 
       await openCursor(control.db, stream);
       while (!stopping.signal.aborted) {
         const end = (await control.links[0]?.lastStreamId().catch(() => null)) ?? null;
-        if (end !== null)
+        if (end !== null && end !== '0-0')
           await control.db('shard_cursors').where(stream).update({ stream_id: end });
         await new Promise((resolve) => {
           setTimeout(resolve, 20);
@@ -126,6 +126,7 @@ describe('drain/keeper', () => {
     await reach(keeper, 'open', 1);
     const stale = await readSlotMap(control.db);
     await raw.xadd('tb:u', '*', 'f', 'survives');
+    await untilWritten(server().url);
     await server().kill9();
     await reach(keeper, 'away', 1);
     await server().restart();
@@ -181,6 +182,8 @@ describe('drain/keeper', () => {
   it('keeps a wiped shard closed, and says what to do', async () => {
     const keeper = keep();
     await reach(keeper, 'open', 1);
+    await raw.xadd('tb:u', '*', 'f', 'something');
+    await until(async () => ((await hasHeldAnything(control.db, 'shard-1')) ? true : null));
     await raw.flushall();
     await raw.script('FLUSH', 'SYNC');
     const { reason } = await reach(keeper, 'closed', 1);
@@ -195,6 +198,14 @@ describe('drain/keeper', () => {
     assert.equal(await link().hasScripts(2), false);
     await raw.set('tb:id', 'shard-1:1');
     await reach(next, 'open', 2);
+  });
+
+  it('opens anew a shard that was lost before anything was put on it: nothing is missing', async () => {
+    const keeper = keep();
+    await reach(keeper, 'open', 1);
+    await raw.flushall();
+    await raw.script('FLUSH', 'SYNC');
+    await reach(keeper, 'open', 2);
   });
 
   const refused: readonly [what: string, identity: string, incarnation: number, reason: RegExp][] =
