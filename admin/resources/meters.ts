@@ -105,7 +105,7 @@ const meterExample = {
 };
 
 /** The meter or 404. */
-export async function requireMeter(call: Call, ref: string): Promise<MeterRow> {
+async function requireMeter(call: Call, ref: string): Promise<MeterRow> {
   const meter = await findMeter(call.db, call.environment, ref);
   if (meter === null) throw notFound('meter', ref);
   return meter;

@@ -69,7 +69,7 @@ export const ChargeOfDraft = z
   })
   .meta({ id: 'ChargeOfDraft' });
 
-export const PlanFeatureAnswer = z
+const PlanFeatureAnswer = z
   .strictObject({
     object: z.literal('plan_feature'),
     feature_id: z.string(),
@@ -238,7 +238,7 @@ function priceToWire(given: Price): z.output<typeof price> {
   return { model: given.model, tiers };
 }
 
-export function planFeatureToWire(row: PlanFeatureRow): z.output<typeof PlanFeatureAnswer> {
+function planFeatureToWire(row: PlanFeatureRow): z.output<typeof PlanFeatureAnswer> {
   return {
     object: 'plan_feature',
     feature_id: row.feature_id,
@@ -272,7 +272,7 @@ export function amountOf(minor: bigint | null, currency: string): string | null 
   return formatAmount(minor, currency);
 }
 
-export const chargeExample = {
+const chargeExample = {
   id: 'chg_5h2k9x0q7w3m1n8b4v6c2z',
   object: 'charge',
   type: 'USAGE',
@@ -285,15 +285,6 @@ export const chargeExample = {
   included_units: '0',
   bill_in: 'arrears',
   created_at: '2026-01-01T00:00:00.000Z',
-};
-export const planFeatureExample = {
-  object: 'plan_feature',
-  feature_id: 'feat_5h2k9x0q7w3m1n8b4v6c2z',
-  lookup_id: 'api_calls',
-  name: 'API Calls',
-  limit: '1000',
-  limit_type: 'SOFT',
-  reset_interval: 'month',
 };
 const versionExample = {
   version: 1,

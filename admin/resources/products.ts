@@ -197,7 +197,7 @@ const routeExample = {
 };
 
 /** The product or 404. */
-export async function requireProduct(call: Call, ref: string): Promise<ProductRow> {
+async function requireProduct(call: Call, ref: string): Promise<ProductRow> {
   const product = await findProduct(call.db, call.environment, ref);
   if (product === null) throw notFound('product', ref);
   return product;
