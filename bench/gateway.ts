@@ -148,14 +148,17 @@ async function startGateway(): Promise<Started> {
     },
     isQuiet: false,
   });
-  return listening(child, `http://127.0.0.1:${port}/bench/v1/call`);
+  await listening(child, `http://127.0.0.1:${port}/readyz`);
+  return { url: `http://127.0.0.1:${port}/bench/v1/call`, pid: child.pid ?? 0 };
 }
 
 async function listening(child: ChildProcess, url: string): Promise<Started> {
   started.push(child);
   for (let attempt = 0; attempt < 100; attempt += 1) {
     try {
-      await (await fetch(url)).text();
+      const answer = await fetch(url);
+      await answer.text();
+      if (answer.status === 503) throw new Error('not ready');
       // taskset becomes the program itself: the pid stays.
       return { url, pid: child.pid ?? 0 };
     } catch {

@@ -26,6 +26,8 @@ export type GatewayDeps = ForwardDeps & {
   readonly probes: Probes;
   readonly routeTable: () => RouteTable | null;
   readonly nextOpId: () => string;
+  /** The process ends: connections are not kept for another request. */
+  readonly isClosing: () => boolean;
 };
 
 /** The gateway as an Express app: what happens to a request, in order. */
@@ -77,7 +79,13 @@ async function serve(request: Request, response: Response, deps: GatewayDeps): P
     operation.end({ kind: 'release', status: 499 });
     return;
   }
-  forward(arrival, target, operation, deps);
+  try {
+    forward(arrival, target, operation, deps);
+  } catch (error) {
+    // A fault of ours, but not the subscriber's: the hold goes back before anything else is done about it.
+    operation.end({ kind: 'release', status: 500 });
+    throw error;
+  }
 }
 
 function deny(arrival: Arrival, refusal: Refusal, deps: GatewayDeps): void {
@@ -90,6 +98,7 @@ const unavailable: Refusal = { kind: 'refused', code: 'enforcement_unavailable' 
 
 function arrive(request: Request, response: Response, deps: GatewayDeps): Arrival {
   const opId = deps.nextOpId();
+  if (deps.isClosing()) response.shouldKeepAlive = false;
   const given = request.headers['x-request-id'];
   const isGivenKept = typeof given === 'string' && /^[A-Za-z0-9._:=+/-]{1,128}$/.test(given);
   return {

@@ -3,7 +3,7 @@ import type { Shards, SlotMap } from '../shards/port.ts';
 
 /** What the gateway needs of `shards/fleet.ts`: the shards, and what they say about the whole. */
 export type FleetPort = {
-  readonly shards: Pick<Shards, 'authorize' | 'settle'>;
+  readonly shards: Pick<Shards, 'authorize' | 'settle' | 'read'>;
   map(): SlotMap | null;
   catalogue(): Catalogue | null;
   /** Up to where Postgres has committed the stream of a shard; null: not known. */

@@ -8,6 +8,7 @@ import type { FleetPort } from './fleet-port.ts';
 import { openJournal } from './journal.ts';
 import type { Journal, StreamPlace } from './journal.ts';
 import {
+  closeIdleEveryMs,
   drainProcessMs,
   drainUpstreamsMax,
   housekeepingEveryMs,
@@ -26,6 +27,8 @@ import { createSettler } from './settler.ts';
 import type { Settler } from './settler.ts';
 import { createUpstreams } from './upstreams.ts';
 import type { Upstreams, UpstreamTimes } from './upstreams.ts';
+import { createWarmUp } from './warm-up.ts';
+import type { WarmUp } from './warm-up.ts';
 
 export type GatewayOptions = {
   readonly host: string;
@@ -67,6 +70,7 @@ class GatewayProcess implements Gateway {
   readonly #settler: Settler;
   readonly #upstreams: Upstreams;
   readonly #routes: RouteTables;
+  readonly #warmUp: WarmUp;
   readonly #relays = new Set<Relay>();
   readonly #server: Server;
   readonly #ends: (() => void)[] = [];
@@ -87,6 +91,7 @@ class GatewayProcess implements Gateway {
     this.#settler = createSettler({ fleet, journal: this.#journal, log, metrics });
     this.#upstreams = createUpstreams(options.upstreamTimes);
     this.#routes = routeTables(fleet, log);
+    this.#warmUp = createWarmUp(fleet);
     const app = gatewayApp({
       fleet,
       log,
@@ -102,6 +107,7 @@ class GatewayProcess implements Gateway {
       guesses: createFailedGuesses(),
       routeTable: this.#routes.current,
       nextOpId: createOpIds(),
+      isClosing: () => this.#closing !== null,
       probes: createProbes({
         metrics,
         isProductHost: this.#routes.isHost,
@@ -160,6 +166,7 @@ class GatewayProcess implements Gateway {
   #repeat(): void {
     void this.#settler.repeat();
     void this.#settler.replay();
+    void this.#warmUp.warm();
   }
 
   readonly #isCommitted = (place: StreamPlace): boolean => this.#settler.isCommitted(place);
@@ -179,6 +186,7 @@ class GatewayProcess implements Gateway {
       ...(this.#closing === null ? [] : ['the process is ending']),
       ...(this.#options.fleet.map() === null ? ['no slot map yet'] : []),
       ...(this.#routes.current() === null ? ['no catalogue yet'] : []),
+      ...(this.#warmUp.isDone() ? [] : ['no connection to every shard yet']),
       ...(this.#journal.isHealthy() ? [] : ['the journal cannot be written']),
     ];
   }
@@ -197,11 +205,14 @@ class GatewayProcess implements Gateway {
     const closed = new Promise((resolve) => {
       this.#server.close(resolve);
     });
-    this.#server.closeIdleConnections();
+    const idle = setInterval(() => {
+      this.#server.closeIdleConnections();
+    }, closeIdleEveryMs);
     const isInTime = await Promise.race([
       closed.then(() => true),
       sleep(drainMs, false, { ref: false }),
     ]);
+    clearInterval(idle);
     if (!isInTime) log.warn({ count: this.#relays.size }, 'requests are cut at the end');
     for (const relay of this.#relays) relay.cut();
     this.#server.closeAllConnections();

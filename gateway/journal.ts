@@ -132,6 +132,8 @@ class FileJournal implements Journal {
   }
 
   tidy(isCommitted: (place: StreamPlace) => boolean): void {
+    // Requests are refused meanwhile, so nobody else would ever find out that it can be written again.
+    if (!this.#isHealthy) this.#isHealthy = this.#isWritable();
     const current = this.#current;
     if (current !== null && this.#waiting.length === 0) {
       const isOld = this.#now() - current.openedMs >= journalFileAgeMs;
@@ -182,6 +184,12 @@ class FileJournal implements Journal {
     this.#isHealthy = error === null;
     for (const done of waiting) done(error);
   };
+
+  #isWritable(): boolean {
+    this.#fileFor();
+    // An empty line is no record.
+    return this.#write('\n') === null;
+  }
 
   #write(lines: string): Error | null {
     const file = this.#current;

@@ -75,5 +75,7 @@ export const settleRefusalsMax = 5;
 
 /** SIGTERM: requests in flight may finish within this, then they are cut and settled. */
 export const drainProcessMs = 20_000;
+/** Meanwhile connections that have nothing in flight are closed, this often. */
+export const closeIdleEveryMs = 50;
 /** How long the process then waits for its settles; the journal has them in any case. */
 export const settleAtExitMs = 2_000;

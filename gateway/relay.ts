@@ -321,12 +321,25 @@ export class Relay implements Dispatcher.DispatchHandler {
   }
 
   #finish(): void {
-    const { response } = this.arrival;
+    this.#answer(() => {
+      const { response } = this.arrival;
+      if (!response.headersSent) this.#writeHead(this.#heldCharge());
+      if (this.#tail === null) response.end();
+      else response.end(this.#tail);
+      this.#tail = null;
+    });
+  }
+
+  /** What the upstream said may be something that Node does not write (a header value): that ends this client, not the process. */
+  #answer(work: () => void): void {
+    const { response, opId } = this.arrival;
     if (response.destroyed) return;
-    if (!response.headersSent) this.#writeHead(this.#heldCharge());
-    if (this.#tail === null) response.end();
-    else response.end(this.#tail);
-    this.#tail = null;
+    try {
+      work();
+    } catch (error) {
+      this.#deps.log.error({ opId, error }, 'an answer could not be written');
+      response.destroy();
+    }
   }
 
   async #finishWithTrailer(ending: Ending | null): Promise<void> {
@@ -340,10 +353,10 @@ export class Relay implements Dispatcher.DispatchHandler {
 
   async #finishGathered(ending: Ending | null): Promise<void> {
     const result = await within(ending);
-    const { response } = this.arrival;
-    if (response.destroyed) return;
-    this.#writeHead({ chargedMicro: chargedOf(result), availableMicro: availableOf(result) });
-    response.end(Buffer.concat(this.#gathered));
+    this.#answer(() => {
+      this.#writeHead({ chargedMicro: chargedOf(result), availableMicro: availableOf(result) });
+      this.arrival.response.end(Buffer.concat(this.#gathered));
+    });
     this.#gathered = [];
   }
 
@@ -378,8 +391,9 @@ export class Relay implements Dispatcher.DispatchHandler {
       return 0;
     }
     const length = this.#headers['content-length'];
-    if (length === undefined || this.#headers['transfer-encoding'] !== undefined) return null;
-    return Number(length);
+    // Two lengths arrive as a list: nothing is believed of them, and the answer goes out chunked.
+    if (typeof length !== 'string' || !/^\d{1,15}$/.test(length)) return null;
+    return this.#headers['transfer-encoding'] === undefined ? Number(length) : null;
   }
 
   #settleMeasured(isComplete: boolean, onWritten?: (error: Error | null) => void): Ending | null {

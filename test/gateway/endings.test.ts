@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { request as httpRequest } from 'node:http';
 import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
-import { connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import fc from 'fast-check';
@@ -10,7 +10,7 @@ import fc from 'fast-check';
 import type { UsageFact } from '../../billing/usage-fact.ts';
 import { requestBodyBytesMax } from '../../gateway/limits.ts';
 import { until } from '../support/until.ts';
-import { answerOk, openStage } from './stage.ts';
+import { answerOk, openStage, productAt } from './stage.ts';
 import type { Stage, Subscriber } from './stage.ts';
 
 describe('gateway: every request ends once', () => {
@@ -262,6 +262,49 @@ describe('gateway: every request ends once', () => {
     upstream.end('data: {"usage":{"output":2}}\n\n');
     await textOf(response);
     assert.equal(response.trailers['x-credits-charged'], '2');
+  });
+
+  it('an upstream that speaks badly is cut or refused, and the process lives', async () => {
+    let said = '';
+    const odd = createServer((socket) => {
+      socket.on('error', () => {});
+      socket.once('data', () => socket.end(said, 'latin1'));
+    });
+    await new Promise<void>((resolve) => {
+      odd.listen(0, '127.0.0.1', resolve);
+    });
+    const address = odd.address();
+    assert.ok(typeof address === 'object' && address !== null);
+    await stage.publish([productAt(`http://127.0.0.1:${address.port}`)]);
+    const answers: (number | string)[] = [];
+    for (const text of [
+      'HTTP/1.1 200 OK\r\nX-A: a\x01b\r\nContent-Length: 2\r\n\r\nok',
+      'HTTP/1.1 200 OK\r\nX-A: a\x7fb\r\nContent-Length: 2\r\n\r\nok',
+      'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 20\r\n\r\nok',
+      'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n',
+      'HTTP/1.1 200 OK\r\nX A: b\r\nContent-Length: 2\r\n\r\nok',
+      'HTTP/1.1 099 Odd\r\n\r\n',
+      'HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n',
+      'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok',
+      'nonsense\r\n\r\n',
+      '',
+    ]) {
+      said = text;
+      try {
+        const response = await answerOf(send('/v1/x'));
+        await textOf(response);
+        answers.push(response.statusCode ?? 0);
+      } catch {
+        answers.push('cut');
+      }
+    }
+    for (const answer of answers) assert.ok([200, 502, 'cut'].includes(answer), answers.join());
+    assert.equal(answers[7], 200, 'early hints are passed over');
+    assert.equal(answers.at(-1), 502);
+    await stage.publish([productAt(stage.upstream.url)]);
+    odd.close();
+    assert.equal((await answerOf(send('/v1/x'))).statusCode, 200);
+    await settled();
   });
 
   it('a slow client slows the upstream down, and nothing is lost', async () => {

@@ -135,9 +135,13 @@ describe('gateway/journal', () => {
     rmSync(folder, { recursive: true });
     await assert.rejects(append(journal, record(1)));
     assert.equal(journal.isHealthy(), false);
+    journal.tidy(() => true);
+    assert.equal(journal.isHealthy(), false);
     mkdirSync(folder);
-    await append(journal, record(2));
+    journal.tidy(() => true);
     assert.equal(journal.isHealthy(), true);
+    const file = await append(journal, record(2));
+    assert.deepEqual(journal.read(file), { requests: [record(2)], tornCount: 0 });
     journal.close(() => true);
   });
 

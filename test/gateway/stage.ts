@@ -120,6 +120,11 @@ export async function openStage(options: Partial<GatewayOptions> = {}): Promise<
     catalogueVersion += 1;
     const catalogue: Catalogue = { version: catalogueVersion, products };
     await link.writeCatalogue(JSON.stringify(catalogue));
+    await refresh();
+  };
+  /** The first may join a poll that has read already; the second has not. */
+  const refresh = async (): Promise<void> => {
+    await fleet.refresh();
     await fleet.refresh();
   };
   await link.writeCatalogue(JSON.stringify({ version: 1, products: [productAt(upstream.url)] }));
@@ -136,6 +141,7 @@ export async function openStage(options: Partial<GatewayOptions> = {}): Promise<
         return fleet.shards.authorize(request);
       },
       settle: (request) => fleet.shards.settle(request),
+      read: (subscriberId) => fleet.shards.read(subscriberId),
     },
   };
   let logged = '';
@@ -183,7 +189,7 @@ export async function openStage(options: Partial<GatewayOptions> = {}): Promise<
     publish,
     commit: async () => {
       await link.writeWatermark({ incarnation: 1, streamId: await link.lastStreamId() });
-      await fleet.refresh();
+      await refresh();
     },
     restartGateway: async (more) => {
       await stage.gateway.close();
