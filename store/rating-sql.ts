@@ -18,14 +18,8 @@ export type RatingSources = {
   readonly rollups: string;
 };
 
-/**
- * One row for each charge: `id, exact_total, exact_before, amount_minor, bound_minor`: the usage line, and the line that
- * brings it to its minimum or maximum (0 = none).
- */
-export function ratingSql({ charges, rollups }: RatingSources): string {
-  return `
-WITH charges AS (${charges}),
-rollups AS (${rollups}),
+/** What was counted and is billable, of the whole interval and of what was billed before. */
+const quantities = `
 parts AS (
   SELECT c.id, c.charge, c.charge->'price' AS price, part.name AS part
   FROM charges c CROSS JOIN (VALUES ('before'), ('total')) part(name)
@@ -49,7 +43,10 @@ billable AS (
     greatest(k.quantity - (p.charge->>'included_units')::numeric, 0)
       * ('1e-' || (p.charge->'meter'->>'scale'))::numeric AS units
   FROM parts p JOIN counted k USING (id, part)
-),
+)`;
+
+/** The exact amounts of both, under every price model. */
+const amounts = `
 tiers AS (
   SELECT b.id, b.part, b.model, b.units, t.position,
     (t.tier->>'up_to')::numeric AS up_to,
@@ -79,7 +76,10 @@ exact AS (
       ELSE t.amount
     END AS amount
   FROM billable b LEFT JOIN tiered t USING (id, part)
-),
+)`;
+
+/** Each rounded once, and brought within the bounds of its charge. */
+const bounded = `
 rated AS (
   SELECT c.id, c.minimum, total.amount AS exact_total, coalesce(before.amount, 0) AS exact_before,
     before.id IS NOT NULL AS has_before,
@@ -100,7 +100,14 @@ bounded AS (
         - before_minor
       ELSE 0 END AS before_moved
   FROM rated
-)
+)`;
+
+/**
+ * One row for each charge: `id, exact_total, exact_before, amount_minor, bound_minor`: the usage line, and the line that
+ * brings it to its minimum or maximum (0 = none).
+ */
+export function ratingSql({ charges, rollups }: RatingSources): string {
+  return `WITH charges AS (${charges}), rollups AS (${rollups}),${quantities},${amounts},${bounded}
 SELECT id, exact_total::text AS exact_total, exact_before::text AS exact_before,
   (total_minor - before_minor)::text AS amount_minor,
   (total_moved - before_moved)::text AS bound_minor

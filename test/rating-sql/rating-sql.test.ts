@@ -39,8 +39,12 @@ const price = fc
     const text = String(digits).padStart(places + 1, '0');
     return places === 0 ? text : `${text.slice(0, -places)}.${text.slice(-places)}`;
   });
+/** Bounds and quantities come from one short list, so that quantities often lie on a bound, or next to one. */
+const landmarks = [1, 2, 10, 11, 99, 100, 101, 1_000, 1_001];
 const bounds = fc
-  .uniqueArray(fc.integer({ min: 1, max: 3_000 }), { maxLength: 4 })
+  .uniqueArray(fc.oneof(fc.constantFrom(...landmarks), fc.integer({ min: 1, max: 3_000 })), {
+    maxLength: 4,
+  })
   .map((list) => [...list.toSorted((a, b) => a - b).map(String), null]);
 const tiers = bounds.chain((upTos) =>
   fc.tuple(
@@ -58,7 +62,7 @@ const rule: fc.Arbitrary<PriceRule> = fc.oneof(
   fc.record({ model: fc.constant('stairstep'), tiers: steps }),
   fc.record({
     model: fc.constant('package'),
-    package_size: fc.integer({ min: 1, max: 1_500 }).map(String),
+    package_size: fc.constantFrom(...landmarks, 7, 1_500).map(String),
     package_price: price,
     round: fc.constantFrom('up', 'down'),
   }),
@@ -70,7 +74,8 @@ const rule: fc.Arbitrary<PriceRule> = fc.oneof(
   }),
 );
 const quantity = fc.oneof(
-  fc.constantFrom(0n, 1n, 999n, 1_000n, 1_001n),
+  fc.constantFrom(0n, ...landmarks.map(BigInt)),
+  fc.constantFrom(0n, ...landmarks.map(BigInt)),
   fc.bigInt({ min: 0n, max: 5_000n }),
   fc.bigInt({ min: 0n, max: 999_999_999_999_999n }),
 );
@@ -88,13 +93,13 @@ const card: fc.Arbitrary<Card> = fc
     price: rule,
     aggregation: fc.constantFrom('SUM', 'COUNT', 'MAX', 'LATEST'),
     scale: fc.constantFrom(0, 0, 0, 2, 6, 9),
-    included: fc.oneof(fc.constant(0n), fc.bigInt({ min: 0n, max: 2_000n })),
+    included: fc.oneof(fc.constant(0n), fc.constantFrom(...landmarks.map(BigInt))),
     least: minor,
     most: minor,
     currency: fc.constantFrom<Currency>('USD', 'JPY', 'KWD'),
     feeDue: fc.boolean(),
     minimum: fc.constantFrom('now', 'later', 'before'),
-    rows: fc.array(row, { maxLength: 6 }),
+    rows: fc.oneof(fc.array(row, { minLength: 1, maxLength: 2 }), fc.array(row, { maxLength: 6 })),
   })
   .map(({ price: of, aggregation, scale, included, least, most, ...more }) => ({
     ...more,
@@ -146,7 +151,9 @@ function partial(one: Row): UsagePartial {
 
 async function load(tx: Tx, cards: readonly Card[]): Promise<void> {
   await tx.raw('CREATE TEMP TABLE cards (id text, card jsonb) ON COMMIT DROP');
-  await tx.raw('CREATE TEMP TABLE rows (LIKE usage_rollups INCLUDING CONSTRAINTS INCLUDING DEFAULTS) ON COMMIT DROP');
+  await tx.raw(
+    'CREATE TEMP TABLE rows (LIKE usage_rollups INCLUDING CONSTRAINTS INCLUDING DEFAULTS) ON COMMIT DROP',
+  );
   for (let from = 0; from < cards.length; from += 2_000) {
     const batch = cards
       .slice(from, from + 2_000)
@@ -222,9 +229,9 @@ describe('rating in SQL', () => {
     assert.deepEqual(different.slice(0, 3), []);
     // The comparison would be empty if nothing were charged, bounded or tied.
     const amounts = answers.map((one) => one.amountMinor);
-    assert.ok(amounts.filter((amount) => amount !== '0').length > 5_000);
+    assert.ok(amounts.filter((amount) => amount !== '0').length > 4_000);
     assert.ok(answers.filter((one) => one.boundMinor !== '0').length > 1_000);
-    assert.ok(new Set(amounts).size > 4_000);
+    assert.ok(new Set(amounts).size > 3_000);
   });
 
   it('works out an example by hand', async () => {
