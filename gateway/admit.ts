@@ -1,4 +1,4 @@
-import { decisionMs, holdTtlMs } from './limits.ts';
+import { holdTtlMs } from './limits.ts';
 import type { Arrival, Caller, Hold, Target } from './exchange.ts';
 import type { FailedGuesses } from './failed-guesses.ts';
 import type { Refusal } from './refusal.ts';
@@ -24,6 +24,8 @@ export async function admit(
   deps: {
     readonly fleet: { readonly shards: Pick<Shards, 'authorize'> };
     readonly guesses: FailedGuesses;
+    /** How long a decision may take. */
+    readonly decisionMs: number;
   },
 ): Promise<Admission> {
   try {
@@ -37,6 +39,7 @@ export async function admit(
         ttlMs: holdTtlMs,
         estimates: target.estimates,
       }),
+      deps.decisionMs,
     );
     if (result.kind === 'refused') {
       if (result.refusal.code === 'invalid_credential') {
@@ -78,7 +81,7 @@ export async function admit(
  * The shard client has its own timeouts; this one also covers its waits for a connection and a newer map. One clock serves
  * all requests: a timer of its own would cost each of them more than anything else here.
  */
-function inTime(deciding: Promise<AuthorizeResult>): Promise<AuthorizeResult> {
+function inTime(deciding: Promise<AuthorizeResult>, decisionMs: number): Promise<AuthorizeResult> {
   return new Promise((resolve, reject) => {
     const waiting: Waiting = {
       endMs: performance.now() + decisionMs,
@@ -103,7 +106,6 @@ function inTime(deciding: Promise<AuthorizeResult>): Promise<AuthorizeResult> {
 
 type Waiting = { readonly endMs: number; isOver: boolean; readonly giveUp: () => void };
 const clockEveryMs = 10;
-/** In the order of their ends, since all have the same time. */
 let queue: Waiting[] = [];
 let clock: NodeJS.Timeout | null = null;
 

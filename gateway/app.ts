@@ -21,6 +21,7 @@ import type { Settler } from './settler.ts';
 export type GatewayDeps = ForwardDeps & {
   readonly fleet: Pick<FleetPort, 'shards'>;
   readonly guesses: FailedGuesses;
+  readonly decisionMs: number;
   readonly journal: Journal;
   readonly settler: Settler;
   readonly probes: Probes;

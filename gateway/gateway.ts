@@ -9,6 +9,7 @@ import { openJournal } from './journal.ts';
 import type { Journal, StreamPlace } from './journal.ts';
 import {
   closeIdleEveryMs,
+  decisionMs,
   drainProcessMs,
   drainUpstreamsMax,
   housekeepingEveryMs,
@@ -38,6 +39,8 @@ export type GatewayOptions = {
   readonly fleet: FleetPort;
   readonly log: Log;
   readonly upstreamTimes?: UpstreamTimes;
+  /** How long a decision may take before 503. Default 230; a shard client with longer timeouts needs more. */
+  readonly decisionMs?: number;
   /** How long requests in flight may take after `close` was called. Default 20,000. */
   readonly drainMs?: number;
 };
@@ -105,6 +108,7 @@ class GatewayProcess implements Gateway {
         this.#drains -= 1;
       },
       guesses: createFailedGuesses(),
+      decisionMs: options.decisionMs ?? decisionMs,
       routeTable: this.#routes.current,
       nextOpId: createOpIds(),
       isClosing: () => this.#closing !== null,

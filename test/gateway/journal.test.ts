@@ -329,6 +329,9 @@ describe('gateway: what it owes survives', () => {
   });
 
   it('a shard that does not answer: 503 in time, nothing forwarded, no hold left', async () => {
+    await stage.close();
+    stage = await openStage({ decisionMs: 230 });
+    subscriber = await stage.subscribe({ credits: 1_000_000 });
     process.kill(stage.redis.pid(), 'SIGSTOP');
     try {
       const saw = stage.upstream.requests.length;

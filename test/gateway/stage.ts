@@ -109,7 +109,10 @@ export function productAt(
   };
 }
 
-/** Starts all of it. Close it in `after`. */
+/**
+ * Starts all of it. Close it in `after`. Decisions may take long here, as a busy machine is no failed test; what depends
+ * on the real bound passes its own `decisionMs`.
+ */
 export async function openStage(options: Partial<GatewayOptions> = {}): Promise<Stage> {
   const redis = await startRedis();
   const link = openShardLink({ name: shardName, url: redis.url });
@@ -128,7 +131,11 @@ export async function openStage(options: Partial<GatewayOptions> = {}): Promise<
     await fleet.refresh();
   };
   await link.writeCatalogue(JSON.stringify({ version: 1, products: [productAt(upstream.url)] }));
-  const fleet = connectShards([{ name: shardName, url: redis.url }], { pollMs: 25 });
+  const decisionMs = options.decisionMs ?? 10_000;
+  const fleet = connectShards([{ name: shardName, url: redis.url }], {
+    pollMs: 25,
+    connectionOptions: { commandTimeoutMs: decisionMs, connectWaitMs: decisionMs / 5 },
+  });
   if (!(await fleet.awaitMap(5_000))) throw new Error('the shard published no map');
   await fleet.refresh();
 
@@ -163,6 +170,7 @@ export async function openStage(options: Partial<GatewayOptions> = {}): Promise<
       fleet: counted,
       log,
       drainMs: 2_000,
+      decisionMs,
       ...options,
       ...more,
     });
