@@ -117,10 +117,32 @@ function forgetOver(failed: Map<string, number>): void {
 /** Brings one subscriber's shard up to what is committed. */
 async function project(deps: ProjectorDeps, subscriberId: string): Promise<void> {
   const progress = await readProgress(deps.db, subscriberId);
-  if (progress.appliedCoreSeq < progress.coreSeq) {
-    await sendCredits(deps, subscriberId, progress.appliedCoreSeq);
+  await tellBoth(deps, subscriberId, {
+    afterSeq: progress.appliedCoreSeq < progress.coreSeq ? progress.appliedCoreSeq : null,
+    isConstraintsDue: progress.appliedVersion < progress.runtimeVersion,
+  });
+}
+
+/**
+ * Credits first, so that a plan never begins without the credits it comes with. An entry of the log that the shard refuses
+ * holds up the log only: keys must be revoked and subscriptions end whatever becomes of it. Throws its error afterwards.
+ */
+async function tellBoth(
+  deps: ProjectorDeps,
+  subscriberId: string,
+  due: { readonly afterSeq: bigint | null; readonly isConstraintsDue: boolean },
+): Promise<void> {
+  let refused: { readonly error: unknown } | null = null;
+  if (due.afterSeq !== null) {
+    try {
+      await sendCredits(deps, subscriberId, due.afterSeq);
+    } catch (error) {
+      if (isOfShard(error)) throw error;
+      refused = { error };
+    }
   }
-  if (progress.appliedVersion < progress.runtimeVersion) await sendConstraints(deps, subscriberId);
+  if (due.isConstraintsDue) await sendConstraints(deps, subscriberId);
+  if (refused !== null) throw refused.error;
 }
 
 /** Brings a subscriber's shard up to what Postgres says that it has already: it may have come back with less. */
@@ -140,8 +162,10 @@ async function verify(deps: ProjectorDeps, subscriberId: string): Promise<void> 
   if (heldSeq < progress.appliedCoreSeq || heldVersion < progress.appliedVersion) {
     log.warn({ subscriberId, heldSeq, heldVersion }, 'a shard has lost changes: telling it again');
   }
-  if (heldSeq < progress.coreSeq) await sendCredits(deps, subscriberId, heldSeq);
-  if (heldVersion < progress.runtimeVersion) await sendConstraints(deps, subscriberId);
+  await tellBoth(deps, subscriberId, {
+    afterSeq: heldSeq < progress.coreSeq ? heldSeq : null,
+    isConstraintsDue: heldVersion < progress.runtimeVersion,
+  });
 }
 
 /** Tells the credit log after `afterSeq` in order. The shard takes only the next number, and says which it has. */

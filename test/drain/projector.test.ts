@@ -340,6 +340,24 @@ describe('drain/projector', () => {
     assert.equal(progress.appliedCoreSeq, 0n);
   });
 
+  it('revokes a key although the shard refuses an entry of the credit log', async () => {
+    const ada = await seedSubscriber(control.db, catalogue);
+    await grant(control.db, ada.id, 5);
+    project();
+    await applied(ada.id);
+    // More than a shard can hold of one subscriber: it refuses this entry for ever.
+    await grant(control.db, ada.id, 999_999_999);
+    const version = await inTransaction(control.db, async (tx) => {
+      await tx('api_keys').where({ id: ada.keyId }).update({ revoked_at: new Date() });
+      return bumpRuntime(tx, ada.id);
+    });
+    assert.equal(await waitForApplied(control.db, ada.id, { version }, patient), true);
+    const refused = await call(ada, ids());
+    assert.ok(refused.kind === 'refused');
+    assert.equal(refused.refusal.code, 'invalid_credential');
+    assert.equal((await readProgress(control.db, ada.id)).appliedCoreSeq, 1n);
+  });
+
   it('writes map and catalogue to every shard, again after each change and each opening', async () => {
     const publisher = startPublisher({
       db: control.db,
