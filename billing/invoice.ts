@@ -84,6 +84,12 @@ export type InvoiceInput = {
   readonly feePart?: { readonly ratio: Ratio; readonly text: string };
   /** `later`: a further invoice of this interval follows, so that minimums are not due yet. Default `now`. */
   readonly minimum?: 'now' | 'later';
+  /** The interval that fees billed in advance are due for with this invoice: the next one; default none is due. */
+  readonly advance?: {
+    readonly startMs: number;
+    readonly endMs: number;
+    readonly part?: { readonly ratio: Ratio; readonly text: string };
+  };
   readonly earlier?: readonly EarlierSegment[];
   readonly commitment?: Commitment;
 };
@@ -142,12 +148,7 @@ function chargeLines(input: InvoiceInput): InvoiceLine[] {
   return input.definition.charges.flatMap((charge) => {
     switch (charge.kind) {
       case 'recurring':
-        if (!input.feeDue) return [];
-        return [
-          input.feePart === undefined
-            ? feeLine(charge, context)
-            : partOfFeeLine(charge, input.feePart, context),
-        ];
+        return recurringLines(charge, input);
       case 'one_time':
         return input.oneTimeDue ? [feeLine(charge, context)] : [];
       case 'usage': {
@@ -162,6 +163,22 @@ function chargeLines(input: InvoiceInput): InvoiceLine[] {
         return charge satisfies never;
     }
   });
+}
+
+/** A fee in arrears is for this interval, one in advance for the next, which it names. */
+function recurringLines(
+  charge: Extract<BillableCharge, { kind: 'recurring' }>,
+  input: InvoiceInput,
+): InvoiceLine[] {
+  const context = contextOf(input);
+  const of = (part: InvoiceInput['feePart']): InvoiceLine =>
+    part === undefined ? feeLine(charge, context) : partOfFeeLine(charge, part, context);
+  if (charge.bill_in !== 'advance') return input.feeDue ? [of(input.feePart)] : [];
+  if (input.advance === undefined) return [];
+  const { startMs, endMs, part } = input.advance;
+  const line = of(part);
+  const text = formatPeriod(startMs, endMs, input.zone);
+  return [{ ...line, description: `${line.description}, ${text}` }];
 }
 
 /** The allowance after a change: the new included units less what the period used before it, never below zero. */
@@ -253,7 +270,11 @@ function commitmentLines(input: InvoiceInput, billed: readonly InvoiceLine[]): I
       quantity: null,
       unitPrice: null,
       amountMinor,
-      details: { model: 'commitment', commitment_minor: commitment.commitmentMinor.toString() },
+      details: {
+        model: 'commitment',
+        commitment_minor: commitment.commitmentMinor.toString(),
+        missing_minor: amountMinor.toString(),
+      },
     },
   ];
 }

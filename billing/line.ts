@@ -36,6 +36,8 @@ export type LineDetails =
       /** Quantities of the whole interval in smallest units; `before` null: nothing of it was billed before. */
       readonly before: string | null;
       readonly total: string;
+      /** What a package price counts by. */
+      readonly package?: { readonly size: string; readonly round: 'up' | 'down' };
       /** Numbers of events, where the price has a fee for each. */
       readonly events_before?: string;
       readonly events_total?: string;
@@ -59,8 +61,15 @@ export type LineDetails =
       /** Usage of the interval as it was rated, and the part of it that was billed before, both without this line. */
       readonly rated_minor: string;
       readonly rated_before_minor: string;
+      /** The two within the bounds that were due. */
+      readonly bounded_minor: string;
+      readonly bounded_before_minor: string;
     }
-  | { readonly model: 'commitment'; readonly commitment_minor: string }
+  | {
+      readonly model: 'commitment';
+      readonly commitment_minor: string;
+      readonly missing_minor: string;
+    }
   | {
       /** A part of a fee: `basis` × `numerator` / `denominator`, rounded once. */
       readonly model: 'prorated';

@@ -22,6 +22,8 @@ export type Charge =
       readonly id: string;
       readonly display_name: string;
       readonly amount_minor: string;
+      /** Default arrears. */
+      readonly bill_in?: 'advance' | 'arrears';
     }
   | {
       readonly kind: 'one_time';

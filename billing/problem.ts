@@ -86,7 +86,6 @@ export const problemCodes = [
   'origin_timeout',
   'workflow_engine_unavailable',
   'database_unavailable',
-  'shard_unavailable',
   'internal_error',
 ] as const;
 export type ProblemCode = (typeof problemCodes)[number];
@@ -471,12 +470,6 @@ export const problemTable = {
     503,
     yes,
     'The database does not answer',
-    'Repeat the request with the same Idempotency-Key.',
-  ),
-  shard_unavailable: entry(
-    503,
-    yes,
-    'The shard does not answer',
     'Repeat the request with the same Idempotency-Key.',
   ),
   internal_error: entry(

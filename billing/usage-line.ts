@@ -55,7 +55,7 @@ function usageLine(
   const { text, unitPrice } = explain(charge, usage, currency);
   // A LATEST value may fall: what is billed is then a difference without a quantity of its own.
   const quantity = billedQuantity(charge, usage);
-  const hasEvents = charge.price.model === 'percentage';
+  const { price } = charge;
   return {
     kind: 'usage',
     chargeId: charge.id,
@@ -74,7 +74,10 @@ function usageLine(
       included_units: charge.included_units,
       before: usage.before === null ? null : usage.before.toString(),
       total: usage.total.toString(),
-      ...(hasEvents && {
+      ...(price.model === 'package' && {
+        package: { size: price.package_size, round: price.round ?? 'up' },
+      }),
+      ...(price.model === 'percentage' && {
         events_before: (usage.eventsBefore ?? 0n).toString(),
         events_total: (usage.eventsTotal ?? 0n).toString(),
       }),
@@ -179,6 +182,8 @@ function boundLine(
       bound_minor: bound.toString(),
       rated_minor: rated.toString(),
       rated_before_minor: ratedBefore.toString(),
+      bounded_minor: (rated + moved).toString(),
+      bounded_before_minor: (ratedBefore + movedBefore).toString(),
     },
   };
 }

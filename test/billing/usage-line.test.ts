@@ -179,6 +179,7 @@ describe('billing/usage-line › minimum and maximum', () => {
     const [, line] = bill(bounded, used(100n)).lines;
     assert.deepEqual(line?.details, {
       ...{ model: 'minimum', bound_minor: '500', rated_minor: '100', rated_before_minor: '0' },
+      ...{ bounded_minor: '500', bounded_before_minor: '0' },
     });
     assert.deepEqual(
       [line?.kind, line?.chargeId, line?.meterId, line?.quantity, line?.label],
@@ -187,6 +188,7 @@ describe('billing/usage-line › minimum and maximum', () => {
     const [, maximum] = bill(bounded, used(1_000n, { before: 4_500n })).lines;
     assert.deepEqual(maximum?.details, {
       ...{ model: 'maximum', bound_minor: '5000', rated_minor: '5500', rated_before_minor: '4500' },
+      ...{ bounded_minor: '5000', bounded_before_minor: '4500' },
     });
   });
   it('the maximum counts what was billed before', () => {
@@ -324,6 +326,24 @@ describe('billing/invoice › parts of fees, commitments, changes in mid-period'
     assert.deepEqual(bill(plan(fee), { feePart: whole }).lines, bill(plan(fee)).lines);
   });
 
+  it('a fee in advance is for the next interval, beside usage of this one in arrears', () => {
+    const inAdvance: Charge = { ...fee, bill_in: 'advance' };
+    const definition = plan(inAdvance, charge(perCall));
+    const advance = { startMs: Date.UTC(2025, 1, 1), endMs: Date.UTC(2025, 2, 1) };
+    assert.deepEqual(texts(bill(definition, { ...used(100n), advance })), [
+      'Monthly fee, Feb 1 – Feb 28, 2025 31.00',
+      'API Calls (100 calls × $0.01) 1.00',
+    ]);
+    assert.deepEqual(texts(bill(definition, used(100n))), ['API Calls (100 calls × $0.01) 1.00']);
+    const part = { ratio: { numerator: 1n, denominator: 2n }, text: '14 of 28 days' };
+    assert.deepEqual(texts(bill(plan(inAdvance), { advance: { ...advance, part } })), [
+      'Monthly fee (14 of 28 days), Feb 1 – Feb 28, 2025 15.50',
+    ]);
+    assert.deepEqual(texts(bill(plan({ ...fee, bill_in: 'arrears' }), { advance })), [
+      'Monthly fee 31.00',
+    ]);
+  });
+
   it('a commitment is made up to, once, by the last invoice of the interval', () => {
     const definition = plan(fee, charge(perCall));
     const commitment = { commitmentMinor: 10_000n };
@@ -333,7 +353,9 @@ describe('billing/invoice › parts of fees, commitments, changes in mid-period'
       'API Calls (900 calls × $0.01) 9.00',
       'Commitment, at least $100.00 60.00',
     ]);
-    assert.deepEqual(draft.lines[2]?.details, { model: 'commitment', commitment_minor: '10000' });
+    assert.deepEqual(draft.lines[2]?.details, {
+      ...{ model: 'commitment', commitment_minor: '10000', missing_minor: '6000' },
+    });
     assert.equal(draft.lines[2]?.kind, 'adjustment');
     const billed = { ...commitment, billedMinor: 5_000n };
     assert.equal(bill(definition, { ...used(900n), commitment: billed }).totalMinor, 5_000n);
