@@ -23,6 +23,8 @@ export function openDb(
     connection: { connectionString: url, application_name: options.name ?? 'tollbook' },
     pool: { min: 0, max: options.poolMax ?? 8 },
     acquireConnectionTimeout: 10_000,
+    // What fails is thrown and logged by the caller; knex would print it a second time.
+    log: { warn: silent, error: silent, deprecate: silent, debug: silent },
   });
 }
 
@@ -43,3 +45,5 @@ export async function inTransaction<T>(
     return work(tx, now);
   });
 }
+
+function silent(): void {}

@@ -595,3 +595,13 @@ describe('billing/tiers › tiersOfRanges', () => {
     assert.ok(accepted > 100, `${accepted}`);
   });
 });
+
+describe('billing/publish › overage', () => {
+  it('refuses overage that is on and has no price', () => {
+    const terms = { ...credits, overage: { enabled: true, credit_price: null } };
+    // @ts-expect-error A row of an older release may lack the price that the type asks for.
+    const published = publishPlan(draft({ credit_terms: terms }));
+    assert.equal(published.kind, 'refused');
+    assert.ok(published.faults.some((fault) => fault.code === 'overage_price_missing'));
+  });
+});
