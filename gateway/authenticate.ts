@@ -62,7 +62,7 @@ function readKey(text: string): Caller | null {
 }
 
 /** base64url of the first 16 bytes of SHA-256 over the whole text. */
-export function digest16Of(text: string): string {
+function digest16Of(text: string): string {
   return hash('sha256', text, 'buffer').subarray(0, 16).toString('base64url');
 }
 

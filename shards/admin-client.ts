@@ -265,7 +265,7 @@ function parsedOnce<T>(parse: (text: string) => T): (text: string | null) => T |
 }
 
 /** `<incarnation>:<stream id>`, null when absent or out of form. */
-export function parseWatermark(text: string | null | undefined): Watermark | null {
+function parseWatermark(text: string | null | undefined): Watermark | null {
   const match = /^(\d+):(\d+-\d+)$/.exec(text ?? '');
   if (match === null) return null;
   return { incarnation: Number(match[1]), streamId: match[2] ?? '' };

@@ -64,15 +64,6 @@ export async function readPayment(db: Reader, paymentId: string): Promise<Paymen
   return insertedRow<Payment>(db, `SELECT ${columns} FROM payments WHERE id = ?`, [paymentId]);
 }
 
-/** The attempt that paid, if one did. */
-export async function findPaymentOfInvoice(db: Reader, invoiceId: string): Promise<Payment | null> {
-  return selectRow<Payment>(
-    db,
-    `SELECT ${columns} FROM payments WHERE business_key LIKE ? AND state = 'succeeded' LIMIT 1`,
-    [`invoice:${invoiceId}:%`],
-  );
-}
-
 export type PaymentOutcome =
   | { readonly kind: 'succeeded'; readonly providerRef: string }
   | { readonly kind: 'declined'; readonly providerRef: string | null; readonly code: string }

@@ -300,7 +300,7 @@ async function subscribe(
 }
 
 /** An upstream that answers `{"ok":true}` until a test replaces its handler. */
-export async function startUpstream(): Promise<TestUpstream> {
+async function startUpstream(): Promise<TestUpstream> {
   const requests: IncomingMessage[] = [];
   const server = createServer((request, response) => {
     requests.push(request);

@@ -138,7 +138,7 @@ export function constraintsOf(
   };
 }
 
-export function productOf(
+function productOf(
   setting: Setting,
   segments: readonly SegmentConstraints[],
 ): ProductConstraints {
