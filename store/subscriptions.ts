@@ -1,3 +1,4 @@
+import { overagePrice } from '../billing/line.ts';
 import type { PlanDefinition } from '../billing/plan.ts';
 import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
@@ -11,7 +12,7 @@ export type NewSubscription = {
   readonly planVersionId: string;
   /** The anchor of all its billing intervals; without it, now. */
   readonly startAt?: Date | undefined;
-  /** Without it, as the plan's credit terms say. */
+  /** Without it, as the plan's credit terms say. True needs a plan with a price for what is used past the credits. */
   readonly overageEnabled?: boolean | undefined;
   /** IANA zone in which its boundaries are computed; fixed from here on. */
   readonly timeZone: string;
@@ -20,7 +21,11 @@ export type SubscriptionCreation =
   | { readonly kind: 'created'; readonly subscriptionId: string }
   | {
       readonly kind: 'refused';
-      readonly code: 'plan_not_found' | 'plan_not_published' | 'plan_archived';
+      readonly code:
+        | 'plan_not_found'
+        | 'plan_not_published'
+        | 'plan_archived'
+        | 'overage_not_in_plan';
     }
   | {
       readonly kind: 'refused';
@@ -30,8 +35,9 @@ export type SubscriptionCreation =
     };
 
 /**
- * Writes the row, state `pending`; its workflow's `activate` gives it periods. Refuses a version that is not published
- * and a second live subscription of the subscriber on the product. A refusal leaves the transaction usable.
+ * Writes the row, state `pending`; its workflow's `activate` gives it periods. Refuses a version that is not published,
+ * overage that nobody could bill, and a second live subscription of the subscriber on the product. A refusal leaves the
+ * transaction usable.
  */
 export async function createSubscription(
   tx: Tx,
@@ -43,6 +49,9 @@ export async function createSubscription(
     return { kind: 'refused', code: 'plan_not_published' };
   }
   if (plan.state === 'archived') return { kind: 'refused', code: 'plan_archived' };
+  if (wanted.overageEnabled === true && !hasOveragePrice(plan.definition)) {
+    return { kind: 'refused', code: 'overage_not_in_plan' };
+  }
 
   const created = await selectRow<{ id: string }>(
     tx,
@@ -72,6 +81,11 @@ export async function createSubscription(
     [wanted.subscriberId, plan.product_id],
   );
   return { kind: 'refused', code: 'subscription_exists', subscriptionId: live.id };
+}
+
+/** Whether what is used past the credits of a plan can be billed: without a price it must be refused, never recorded. */
+function hasOveragePrice({ credits }: PlanDefinition): boolean {
+  return credits !== null && overagePrice(credits) !== null;
 }
 
 type PlanOfVersion = {

@@ -19,7 +19,7 @@ import { subscriptionUsage, upcomingInvoice } from '../../store/usage-summary.ts
 import type { Call } from '../call.ts';
 import { constraintWords, syncWords } from '../constraint-words.ts';
 import { flag, object, oneOf, pageQuery, reference, text } from '../fields.ts';
-import { ApiProblem, notFound } from '../problems.ts';
+import { ApiProblem, fieldProblem, notFound } from '../problems.ts';
 import { operators, readers, route, type Answer, type Route } from '../route.ts';
 import type { EngineReply } from '../workflow-engine.ts';
 import {
@@ -335,6 +335,11 @@ function idOfCreation(creation: SubscriptionCreation, plan: PlanRow): string {
       throw notPublished(plan);
     case 'plan_archived':
       throw new ApiProblem('plan_archived', `The plan ${plan.lookup_id} is archived.`);
+    case 'overage_not_in_plan':
+      throw fieldProblem(
+        'overage_enabled',
+        `cannot be true: the plan ${plan.lookup_id} has no price for usage past its credits`,
+      );
     case 'subscription_exists':
       return creation.subscriptionId;
     default:

@@ -146,6 +146,20 @@ describe('admin › each refusal has its status and its code', () => {
     await refuses(admin.call('POST', path), { status: 409, code: 'period_not_closable' });
   });
 
+  it('overage_enabled on a plan without a price for it names the field', async () => {
+    const other = await admin.call('POST', '/api/v1/subscribers', { body: { name: 'Bob' } });
+    const reply = await admin.call('POST', '/api/v1/subscriptions', {
+      body: { subscriber_id: other.body['id'], plan_id: 'payg', overage_enabled: true },
+    });
+    assert.equal(reply.status, 422);
+    assert.deepEqual(reply.body['errors'], [
+      {
+        field: 'overage_enabled',
+        message: 'cannot be true: the plan payg has no price for usage past its credits',
+      },
+    ]);
+  });
+
   it('internal_error: tells the request id and nothing of the inside', async () => {
     const broken = await startAdmin({
       shards: { read: () => Promise.reject(new TypeError('secret detail')) },

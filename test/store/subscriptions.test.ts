@@ -76,6 +76,30 @@ describe('store/subscriptions', () => {
     assert.equal((await readSubscription(db, byPlan)).overageEnabled, true);
   });
 
+  it('refuses overage on a plan that has no price for it: it would be used and never billed', async () => {
+    const prepaid = {
+      unit: 'credit',
+      included_micro: '0',
+      overage: null,
+      credit_price: null,
+      burn: [],
+    };
+    for (const terms of [{ credits: prepaid }, { feeMinor: '100' }]) {
+      const planVersionId = await seedPlan(db, world, terms);
+      const subscriberId = await seedSubscriber(db, null);
+      const wanted = { environment: 'test', subscriberId, planVersionId, timeZone: 'UTC' } as const;
+      const answers = [];
+      for (const overageEnabled of [true, false]) {
+        answers.push(
+          await inTransaction(db, (tx) => createSubscription(tx, { ...wanted, overageEnabled })),
+        );
+      }
+      const [refused, created] = answers;
+      assert.deepEqual(refused, { kind: 'refused', code: 'overage_not_in_plan' });
+      assert.equal(created?.kind, 'created');
+    }
+  });
+
   for (const [state, code] of [
     ['draft', 'plan_not_published'],
     ['archived', 'plan_archived'],
