@@ -151,7 +151,7 @@ describe('admin › each refusal has its status and its code', () => {
     const reply = await admin.call('POST', '/api/v1/subscriptions', {
       body: { subscriber_id: other.body['id'], plan_id: 'payg', overage_enabled: true },
     });
-    assert.equal(reply.status, 422);
+    assert.equal(reply.status, 400);
     assert.deepEqual(reply.body['errors'], [
       {
         field: 'overage_enabled',
