@@ -10,6 +10,7 @@ import {
   cutPeriod,
   endPeriods,
   findPeriod,
+  listPeriods,
   openPeriods,
   type Period,
   rollPeriods,
@@ -159,7 +160,8 @@ async function roll(tx: Tx, subscription: Subscription, now: Date): Promise<Subs
 async function activate(tx: Tx, subscription: Subscription, now: Date): Promise<Done | Refused> {
   if (subscription.state === 'canceled') return isCanceled(subscription);
   if (subscription.state !== 'pending') {
-    return { effectiveAtMs: (subscription.startedAt ?? now).getTime() };
+    const current = await currentPeriod(tx, subscription);
+    return { effectiveAtMs: (current?.startAt ?? now).getTime() };
   }
   const started = await changeSubscription(tx, subscription, { kind: 'started', at: now });
   const period = await openPeriods(tx, started, now);
@@ -183,20 +185,26 @@ async function cancel(
   const { endedAt, cancelAt, state } = subscription;
   if (state === 'canceled') return { effectiveAtMs: (endedAt ?? now).getTime() };
   const current = await currentPeriod(tx, subscription);
-  const hasBegun = current !== null && current.startAt <= now;
-  if (!hasBegun) {
-    await endPeriods(tx, subscription, current?.startAt ?? now);
+  const [first] = await listPeriods(tx, subscription.id);
+  if (current === null || first === undefined || first.startAt > now) {
+    // Nothing has begun, so there is nothing to bill.
+    await endPeriods(tx, subscription, first?.startAt ?? now);
     await changeSubscription(tx, subscription, { kind: 'ended', at: now });
     await bumpRuntime(tx, subscription.subscriberId);
     return { effectiveAtMs: now.getTime() };
   }
-  const cut = new Date(now.getTime() + boundaryLeadMs);
-  const at = when === 'now' && cut < current.endAt ? cut : current.endAt;
+  const at = when === 'now' ? soonestCut(current, now) : current.endAt;
   if (cancelAt !== null && cancelAt <= at) return { effectiveAtMs: cancelAt.getTime() };
   await endPeriods(tx, subscription, at);
   await changeSubscription(tx, subscription, { kind: 'cancel_planned', at });
   await bumpRuntime(tx, subscription.subscriberId);
   return { effectiveAtMs: at.getTime() };
+}
+
+/** In two seconds, but within the period: it may have been cut a moment ago, or end by itself. */
+function soonestCut(current: Period, now: Date): Date {
+  const cutMs = Math.max(now.getTime() + boundaryLeadMs, current.startAt.getTime());
+  return new Date(Math.min(cutMs, current.endAt.getTime()));
 }
 
 async function currentPeriod(tx: Tx, subscription: Subscription): Promise<Period | null> {

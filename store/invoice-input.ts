@@ -60,6 +60,7 @@ export async function readInvoiceInput(
       thisPeriod: sumOverage(ownCredits.filter((row) => row.periodId === period.id)),
     },
     late,
+    minimum: interval.some((other) => other.seq > period.seq) ? 'later' : 'now',
     taxRates: [],
   };
 }

@@ -18,7 +18,7 @@ const FIRST_ISSUE = 1;
 /**
  * Rates the period, issues its invoice (also when nothing is due: a closed period has exactly one) and closes it, under
  * the lock that keeps the drain out, so that the invoice holds exactly the usage that was committed before.
- * Repeating it changes nothing and answers the same invoice. Throws when the period is not closing.
+ * Repeating it changes nothing and answers the same invoice. Throws RangeError when the period is not closing.
  */
 export async function invoicePeriod(tx: Tx, periodId: string, at: Date): Promise<PeriodInvoicing> {
   const period = await lockPeriod(tx, periodId);
@@ -29,7 +29,7 @@ export async function invoicePeriod(tx: Tx, periodId: string, at: Date): Promise
     return { kind: 'invoiced', invoice: issued };
   }
   if (period.state !== 'closing') {
-    throw new Error(`period ${periodId} is ${period.state}, not closing`);
+    throw new RangeError(`period ${periodId} is ${period.state}, not closing`);
   }
   const earlier = await earlierOpen(tx, period);
   if (earlier !== null) return { kind: 'earlier_open', periodSeq: earlier.seq };

@@ -20,7 +20,7 @@ export async function pay(
       return await executeChild(payment, {
         workflowId: workflowIds.payment(paymentId),
         args: [{ v: 1, paymentId }],
-        workflowIdReusePolicy: 'REJECT_DUPLICATE',
+        workflowIdReusePolicy: 'ALLOW_DUPLICATE_FAILED_ONLY',
         parentClosePolicy: ParentClosePolicy.ABANDON,
         staticSummary: summaries.payment({ what: of.what }),
       });

@@ -17,8 +17,8 @@ type Start = {
   readonly workflowId: string;
   readonly staticSummary: string;
   readonly input: SubscriptionInput | PeriodCloseInput | CollectionInput | TopUpInput;
-  /** Only a subscription may run again; whatever moves money runs once for its id. */
-  readonly reuse: 'ALLOW_DUPLICATE' | 'REJECT_DUPLICATE';
+  /** What moves money runs once for its id, and again only when an operator has terminated it before its end. */
+  readonly reuse: 'ALLOW_DUPLICATE' | 'ALLOW_DUPLICATE_FAILED_ONLY';
 };
 
 /** The port through which activities start workflows: started before is success. */
@@ -65,7 +65,7 @@ function startOf(request: WorkflowRequest): Start {
           periodId: request.periodId,
           periodSeq: request.periodSeq,
         },
-        reuse: 'REJECT_DUPLICATE',
+        reuse: 'ALLOW_DUPLICATE_FAILED_ONLY',
       };
     case 'collection':
       return {
@@ -73,7 +73,7 @@ function startOf(request: WorkflowRequest): Start {
         workflowId: workflowIds.collection(request.invoiceId),
         staticSummary: summaries.collection(request.summary),
         input: { v: 1, invoiceId: request.invoiceId },
-        reuse: 'REJECT_DUPLICATE',
+        reuse: 'ALLOW_DUPLICATE_FAILED_ONLY',
       };
     case 'topUp':
       return {
@@ -81,7 +81,7 @@ function startOf(request: WorkflowRequest): Start {
         workflowId: workflowIds.topUp(request.topUpId),
         staticSummary: summaries.topUp(request.summary),
         input: { v: 1, topUpId: request.topUpId },
-        reuse: 'REJECT_DUPLICATE',
+        reuse: 'ALLOW_DUPLICATE_FAILED_ONLY',
       };
     default:
       return request satisfies never;

@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 
 import { activityInfo } from '@temporalio/activity';
 import {
+  type ActivityInboundCallsInterceptor,
   bundleWorkflowCode,
   type NativeConnection,
   Worker,
@@ -30,6 +31,8 @@ export type WorkersOptions = {
   readonly stickyTimeout?: string;
   /** 0 replays every workflow at each step: a test of determinism. */
   readonly cachedWorkflowsMax?: number;
+  /** Put around every activity, for instance to let it fail. */
+  readonly aroundActivity?: ActivityInboundCallsInterceptor;
 };
 
 /** The bundle of all workflows; takes some seconds. */
@@ -58,8 +61,10 @@ export async function createWorkers(options: WorkersOptions): Promise<readonly W
     namespace,
     shutdownGraceTime: SHUTDOWN_GRACE,
   };
+  const { aroundActivity } = options;
   const interceptors: WorkerOptions['interceptors'] = {
     activity: [
+      ...(aroundActivity === undefined ? [] : [() => ({ inbound: aroundActivity })]),
       () => ({
         inbound: {
           execute: async (input, next) => {

@@ -35,6 +35,7 @@ describe('workflows › on a server', function () {
   let connection: NativeConnection;
   let clientConnection: Connection;
   let rig: Rig;
+  let isDrained = true;
 
   before(async () => {
     quietRuntime();
@@ -42,7 +43,14 @@ describe('workflows › on a server', function () {
     connection = await NativeConnection.connect({ address: server.address });
     clientConnection = await Connection.connect({ address: server.address });
     const client = new Client({ connection: clientConnection, namespace: server.namespace });
-    rig = await startRig({ client, connection, namespace: server.namespace });
+    rig = await startRig(
+      { client, connection, namespace: server.namespace },
+      {
+        ports: {
+          isDrained: () => Promise.resolve(isDrained),
+        },
+      },
+    );
   });
   after(async () => {
     await rig.stop();
@@ -163,25 +171,45 @@ describe('workflows › on a server', function () {
     assert.deepEqual(described.searchAttributes['PeriodSeq'], [1]);
   });
 
+  const reconciled = (): Promise<number> =>
+    reconcile(
+      {
+        db: rig.db,
+        startWorkflow: startWorkflowWith(rig.client),
+        idOf: workflowIdOf,
+        runningIds: () => runningWorkflowIds(rig.client),
+      },
+      new Date(Date.now() + 120_000),
+    );
+
+  const isRunning = async (id: string): Promise<boolean> =>
+    (await runningWorkflowIds(rig.client)).has(id);
+
   it('starts a subscription again that somebody terminated', async () => {
     const { subscriptionId } = await subscribed(HOUR_MS - 1000);
     const id = workflowIds.subscription(subscriptionId);
     await rig.client.workflow.getHandle(id).terminate();
-    const reconciled = (): Promise<number> =>
-      reconcile(
-        {
-          db: rig.db,
-          startWorkflow: startWorkflowWith(rig.client),
-          idOf: workflowIdOf,
-          runningIds: () => runningWorkflowIds(rig.client),
-        },
-        new Date(Date.now() + 120_000),
-      );
-    await until(async () =>
-      (await found(`WorkflowId="${id}" AND ExecutionStatus="Running"`)).length === 0 ? true : null,
-    );
+    await until(async () => ((await isRunning(id)) ? null : true));
     await reconciled();
-    await until(async () => ((await runningWorkflowIds(rig.client)).has(id) ? true : null));
+    await until(async () => ((await isRunning(id)) ? true : null));
     assert.equal(await reconciled(), 0);
+  });
+
+  it('finishes a close that somebody terminated, with one invoice', async () => {
+    const { subscriptionId, period } = await subscribed(HOUR_MS - 1000);
+    isDrained = false;
+    const handle = rig.client.workflow.getHandle(workflowIds.subscription(subscriptionId));
+    const { closeWorkflowId } = await handle.executeUpdate<ClosePeriodReply, [unknown]>(
+      subscriptionUpdates.closePeriod,
+      { args: [{ periodId: period.id }] },
+    );
+    await until(async () => ((await isRunning(closeWorkflowId)) ? true : null));
+    await rig.client.workflow.getHandle(closeWorkflowId).terminate();
+    await until(async () => ((await isRunning(closeWorkflowId)) ? null : true));
+    isDrained = true;
+    await reconciled();
+    const { invoiceId } = await rig.client.workflow.getHandle(closeWorkflowId).result();
+    const [invoice] = await rig.db('invoices').where({ id: invoiceId });
+    assert.equal(invoice.period_id, period.id);
   });
 });

@@ -1,10 +1,12 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Client } from '@temporalio/client';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import {
+  type ActivityInboundCallsInterceptor,
   DefaultLogger,
   makeTelemetryFilterString,
   type NativeConnection,
@@ -71,6 +73,7 @@ export type RigOptions = {
   readonly ports?: Ports;
   /** 0: every workflow task replays the whole history. */
   readonly cachedWorkflowsMax?: number;
+  readonly aroundActivity?: ActivityInboundCallsInterceptor;
 };
 
 /** Workers with real activities on a fresh database and a sandbox provider, against any Temporal server. */
@@ -102,6 +105,7 @@ export async function startRig(
     ...(options.cachedWorkflowsMax === undefined
       ? {}
       : { cachedWorkflowsMax: options.cachedWorkflowsMax }),
+    ...(options.aroundActivity === undefined ? {} : { aroundActivity: options.aroundActivity }),
   });
   const running = workers.map((worker) => worker.run());
   return {
@@ -162,7 +166,14 @@ async function activate(client: Client, subscriptionId: string): Promise<Activat
   });
 }
 
-/** Waits in the time of a time-skipping server, a second at a step, until the promise settles. */
+/** Real time for what is under way to be done; only then is skipped time needed. */
+const REAL_PAUSE_MS = 100;
+const SKIPPED_MS = 3000;
+
+/**
+ * Lets skipped time pass until the promise settles. What lies a second or two ahead is better awaited in real time, which
+ * goes on by itself.
+ */
 export async function whileTimePasses<T>(
   environment: TestWorkflowEnvironment,
   promise: Promise<T>,
@@ -171,13 +182,16 @@ export async function whileTimePasses<T>(
   const settled = promise.finally(() => {
     state.isSettled = true;
   });
-  // A rejection is reported by the await below.
+  // A rejection is reported by the await at the end.
   settled.catch(() => undefined);
-  while (!state.isSettled) await environment.sleep(1000);
-  return settled;
+  for (;;) {
+    await sleep(REAL_PAUSE_MS);
+    if (state.isSettled) return settled;
+    await environment.sleep(SKIPPED_MS);
+  }
 }
 
-/** Passes time until the instant (epoch ms) has come. */
+/** Skips time until the instant (epoch ms) has come; it may be later then. */
 export async function sleepUntil(
   environment: TestWorkflowEnvironment,
   atMs: number,
