@@ -39,7 +39,8 @@ async function main(): Promise<void> {
   Runtime.install({
     logger: new DefaultLogger('WARN', ({ level, message, meta }) => {
       // Each worker serves one kind of task, on purpose.
-      if (!/^No (activities|workflows) registered/.test(message)) log.warn({ level, meta }, message);
+      if (!/^No (activities|workflows) registered/.test(message))
+        log.warn({ level, meta }, message);
     }),
     shutdownSignals: ['SIGTERM', 'SIGINT'],
   });
