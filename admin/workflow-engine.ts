@@ -39,10 +39,12 @@ export type EngineReply<T> =
   | { readonly kind: 'refused'; readonly code: string; readonly message: string };
 
 type Wait = { readonly updateId: string; readonly waitMs: number };
+/** What the engine's list says of the workflow that is started: one line, no secret. */
+type Summary = { readonly summary: string };
 
 export type WorkflowEngine = {
   /** Starts the subscription's workflow if it does not run, and activates it. */
-  activate(subscriptionId: string, wait: Wait): Promise<EngineReply<ActivateReply>>;
+  activate(subscriptionId: string, wait: Wait & Summary): Promise<EngineReply<ActivateReply>>;
   cancel(subscriptionId: string, args: CancelArgs, wait: Wait): Promise<EngineReply<CancelReply>>;
   closePeriod(
     subscriptionId: string,
@@ -57,7 +59,10 @@ export type WorkflowEngine = {
     wait: Wait,
   ): Promise<EngineReply<SetOverageReply>>;
   /** Starts the top-up's workflow if it does not run, and waits for its result. */
-  topUp(topUpId: string, waitMs: number): Promise<EngineReply<TopUpResult>>;
+  topUp(
+    topUpId: string,
+    wait: { readonly waitMs: number } & Summary,
+  ): Promise<EngineReply<TopUpResult>>;
   close(): Promise<void>;
 };
 
@@ -84,7 +89,7 @@ export function createWorkflowEngine(settings: EngineSettings): WorkflowEngine {
     );
   return {
     activate: (subscriptionId, wait) =>
-      link.use(wait.waitMs, (client) => activate(client, subscriptionId, wait.updateId)),
+      link.use(wait.waitMs, (client) => activate(client, subscriptionId, wait)),
     cancel: (id, args, wait) => update(id, subscriptionUpdates.cancel, { args, wait }),
     closePeriod: (id, args, wait) => update(id, subscriptionUpdates.closePeriod, { args, wait }),
     setOverage: (id, args, wait) => update(id, subscriptionUpdates.setOverage, { args, wait }),
@@ -92,7 +97,7 @@ export function createWorkflowEngine(settings: EngineSettings): WorkflowEngine {
       link.use(waitMs, async (client): Promise<PeriodCloseResult> =>
         client.workflow.getHandle(id).result(),
       ),
-    topUp: (id, waitMs) => link.use(waitMs, (client) => topUp(client, id)),
+    topUp: (id, wait) => link.use(wait.waitMs, (client) => topUp(client, id, wait.summary)),
     close: () => link.close(),
   };
 }
@@ -100,13 +105,14 @@ export function createWorkflowEngine(settings: EngineSettings): WorkflowEngine {
 async function activate(
   client: Client,
   subscriptionId: string,
-  updateId: string,
+  { updateId, summary }: { readonly updateId: string } & Summary,
 ): Promise<ActivateReply> {
   const input: SubscriptionInput = { v: 1, subscriptionId };
   const startWorkflowOperation = new WithStartWorkflowOperation(workflowTypes.subscription, {
     workflowId: workflowIds.subscription(subscriptionId),
     taskQueue: taskQueues.workflows,
     args: [input],
+    staticSummary: summary,
     workflowIdConflictPolicy: 'USE_EXISTING',
   });
   return client.workflow.executeUpdateWithStart<Workflow, ActivateReply, []>(
@@ -115,7 +121,7 @@ async function activate(
   );
 }
 
-async function topUp(client: Client, topUpId: string): Promise<TopUpResult> {
+async function topUp(client: Client, topUpId: string, summary: string): Promise<TopUpResult> {
   const input: TopUpInput = { v: 1, topUpId };
   const workflowId = workflowIds.topUp(topUpId);
   try {
@@ -123,6 +129,7 @@ async function topUp(client: Client, topUpId: string): Promise<TopUpResult> {
       workflowId,
       taskQueue: taskQueues.workflows,
       args: [input],
+      staticSummary: summary,
       workflowIdConflictPolicy: 'USE_EXISTING',
       workflowIdReusePolicy: 'ALLOW_DUPLICATE_FAILED_ONLY',
     });

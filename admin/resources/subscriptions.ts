@@ -16,6 +16,7 @@ import {
 } from '../../store/subscription-reads.ts';
 import { createSubscription, type SubscriptionCreation } from '../../store/subscriptions.ts';
 import { subscriptionUsage, upcomingInvoice } from '../../store/usage-summary.ts';
+import { summaries } from '../../workflows/contracts.ts';
 import type { Call } from '../call.ts';
 import { constraintWords, syncWords } from '../constraint-words.ts';
 import { flag, object, oneOf, pageQuery, reference, text } from '../fields.ts';
@@ -308,6 +309,7 @@ A subscriber has at most one live subscription to a product; one that is still p
       }));
     const reply = await call.deps.engine.activate(subscriptionId, {
       updateId: updateIdOf(call, 'activate'),
+      summary: summaries.subscription({ subscriberName: subscriber.name, planName: plan.name }),
       waitMs: call.deps.waits.workflowMs,
     });
     if (reply.kind === 'refused') throw refused(reply);

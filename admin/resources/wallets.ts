@@ -9,6 +9,7 @@ import { waitForApplied } from '../../store/projection.ts';
 import { findTopUp, listTopUps, type TopUpRead } from '../../store/top-up-reads.ts';
 import { createTopUp } from '../../store/top-ups.ts';
 import { ensureWallet, grantCredits, walletBalances } from '../../store/wallets.ts';
+import { summaries } from '../../workflows/contracts.ts';
 import type { Call } from '../call.ts';
 import {
   currencyCode,
@@ -246,7 +247,10 @@ was declined. Send an Idempotency-Key: a repeat with it never charges twice.`,
         },
       };
     });
-    const reply = await call.deps.engine.topUp(topUpId, call.deps.waits.workflowMs);
+    const reply = await call.deps.engine.topUp(topUpId, {
+      waitMs: call.deps.waits.workflowMs,
+      summary: summaries.topUp({ subscriberName: subscriber.name, credits: body.credits }),
+    });
     const topUp = await requireTopUp(call, topUpId);
     if (topUp.state === 'declined' || topUp.state === 'failed') {
       throw new ApiProblem(

@@ -111,7 +111,7 @@ describe('admin › Idempotency-Key', () => {
         ...awayEngine,
         activate: (id) =>
           isAway
-            ? awayEngine.activate(id, { updateId: '', waitMs: 1 })
+            ? awayEngine.activate(id, { updateId: '', waitMs: 1, summary: '' })
             : Promise.resolve({ kind: 'slow' }),
       },
     });

@@ -27,16 +27,22 @@ describe('admin › workflow engine', () => {
     error instanceof ApiProblem && error.code === 'workflow_engine_unavailable';
 
   it('starts the workflow and says slow when nobody works on it; a repeat starts no second one', async () => {
-    const wait = { updateId: 'activate:1', waitMs: 700 };
+    const wait = { updateId: 'activate:1', waitMs: 700, summary: 'Ada · Payg' };
     assert.deepEqual(await engine.activate('sub_slow', wait), { kind: 'slow' });
     assert.deepEqual(await engine.activate('sub_slow', wait), { kind: 'slow' });
-    assert.deepEqual(await engine.topUp('top_slow', 700), { kind: 'slow' });
+    assert.deepEqual(
+      await engine.topUp('top_slow', { waitMs: 700, summary: 'Ada buys 10 credits' }),
+      { kind: 'slow' },
+    );
     const connection = await Connection.connect({ address: temporal.address });
     try {
       const client = new Client({ connection, namespace: temporal.namespace });
       const top = await client.workflow.getHandle(workflowIds.topUp('top_slow')).describe();
       assert.equal(top.type, workflowTypes.topUp);
       assert.equal(top.taskQueue, taskQueues.workflows);
+      assert.equal(await top.staticSummary(), 'Ada buys 10 credits');
+      const slow = await client.workflow.getHandle(workflowIds.subscription('sub_slow')).describe();
+      assert.equal(await slow.staticSummary(), 'Ada · Payg');
     } finally {
       await connection.close();
     }
@@ -51,12 +57,17 @@ describe('admin › workflow engine', () => {
   it('says that the engine is away, and finds it again by itself', async function () {
     this.timeout(60_000);
     await temporal.kill9();
-    await assert.rejects(engine.activate('sub_2', { updateId: 'a', waitMs: 5_000 }), isAway);
+    await assert.rejects(
+      engine.activate('sub_2', { updateId: 'a', waitMs: 5_000, summary: 'two' }),
+      isAway,
+    );
     await temporal.restart();
     const until = Date.now() + 30_000;
     for (;;) {
       // oxlint-disable-next-line no-await-in-loop
-      const reply = await engine.topUp('top_again', 300).catch((error: unknown) => error);
+      const reply = await engine
+        .topUp('top_again', { waitMs: 300, summary: 'again' })
+        .catch((error: unknown) => error);
       if (!isAway(reply)) {
         assert.deepEqual(reply, { kind: 'slow' });
         return;
@@ -70,8 +81,8 @@ describe('admin › workflow engine', () => {
       connection: { address: '127.0.0.1:9' },
       namespace: 'default',
     });
-    await assert.rejects(nowhere.topUp('top_1', 500), isAway);
-    await assert.rejects(nowhere.topUp('top_1', 500), isAway);
+    await assert.rejects(nowhere.topUp('top_1', { waitMs: 500, summary: 'one' }), isAway);
+    await assert.rejects(nowhere.topUp('top_1', { waitMs: 500, summary: 'one' }), isAway);
     await nowhere.close();
   });
 });
