@@ -14,6 +14,7 @@ import type { Logger } from 'pino';
 
 import type { ShardIdentity, ShardLink } from '../shards/admin-client.ts';
 import type { Db } from '../store/db.ts';
+import { recountLost } from '../store/external-events.ts';
 import {
   beginRecovery,
   hasHeldAnything,
@@ -184,6 +185,9 @@ async function recover(deps: KeeperDeps, row: ShardRow, turn: Turn): Promise<voi
   turn.become({ state: 'recovering', incarnation, reason });
   if (!isFirst) {
     await untilDrained(deps, incarnation, turn.signal);
+    const lost = await recountLost(db, name);
+    if (lost > 0)
+      log.warn({ shard: name, lost }, 'usage from outside was lost: it is counted again');
     const resendWaitMs = Math.min(deps.resendWaitMs ?? 0, 10_000);
     await sleep(resendWaitMs, undefined, { signal: turn.signal });
   }

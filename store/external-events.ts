@@ -152,6 +152,30 @@ export async function markCounted(db: Reader, opId: string, result: ExternalResu
   );
 }
 
+/** A shard loses the last second of its log at most; what it was told waited in Postgres, as a rule for milliseconds. */
+const LOST_DAYS_BACK = 2;
+
+/**
+ * Gives back to `ingest` what a shard said that it had counted and then lost with the tail of its log. To be called when
+ * all that survived on the shard is committed, and before it takes new work. Answers how many events there were.
+ */
+export async function recountLost(db: Reader, shard: string): Promise<number> {
+  // The day inside the op_id narrows it to a range of the index. A parked fact was not lost: somebody looks at it.
+  const rows = await selectRows(
+    db,
+    `UPDATE external_events e SET counted = false FROM subscribers s JOIN slots o ON o.slot = s.slot
+     WHERE o.shard = :shard AND s.id = e.subscriber_id AND e.counted
+       AND e.op_id >= to_char(now() AT TIME ZONE 'UTC' - make_interval(days => :days), 'YYYYMMDD')
+       AND NOT EXISTS (SELECT 1 FROM usage_events u
+         WHERE u.event_day = to_date(left(e.op_id, 8), 'YYYYMMDD') AND u.event_id = e.op_id)
+       AND NOT EXISTS (SELECT 1 FROM parked_facts p
+         WHERE p.shard = :shard AND split_part(p.fact, '|', 2) = e.op_id)
+     RETURNING 1`,
+    { shard, days: LOST_DAYS_BACK },
+  );
+  return rows.length;
+}
+
 /** Those of the external op_ids whose usage events the drain has committed, and what they were counted as. */
 export async function committedResults(
   db: Reader,
