@@ -26,8 +26,11 @@ export function upstreamHeaders(
   const lines: string[] = [];
   for (let index = 0; index < raw.length; index += 2) {
     const name = (raw[index] ?? '').toLowerCase();
-    if (hopByHop.has(name) || neverFromClient.has(name) || hasPrefix(name, clientPrefixes))
+    // CGI, WSGI and PHP read `_` as `-`, so that both spellings are one name to them.
+    const meant = name.includes('_') ? name.replaceAll('_', '-') : name;
+    if (hopByHop.has(meant) || neverFromClient.has(meant) || hasPrefix(meant, clientPrefixes)) {
       continue;
+    }
     if (named?.has(name) === true && name !== 'content-length') continue;
     if (name === 'accept-encoding' && options.isIdentityAsked) continue;
     lines.push(name, raw[index + 1] ?? '');

@@ -41,6 +41,25 @@ function seen(rawHeaders: readonly string[], isIdentityAsked = false): [string, 
 }
 
 describe('gateway/request-headers', () => {
+  it('drops a forged name that is spelt with underscores: many upstreams read both spellings as one', () => {
+    const forged = [
+      ...[
+        'X_Subscriber_Id',
+        'x_subscription_id',
+        'X-Subscriber_Id',
+        'x_forwarded_for',
+        'X_Real_IP',
+      ],
+      ...['x_http_method_override', 'X_API_Key', 'transfer_encoding', 'x_internal_admin'],
+    ];
+    const lines = seen([...forged.flatMap((name) => [name, 'forged']), 'My_Own', 'kept']);
+    assert.deepEqual(
+      lines.filter(([name]) => !own.has(name)),
+      [['my_own', 'kept']],
+    );
+    assert.ok(!lines.some(([, value]) => value === 'forged'));
+  });
+
   it('drops hop-by-hop lines, credentials and forged names, and sets its own', () => {
     const forged = [
       ...['X-Subscriber-Id', 'X-Subscription-Id', 'X-Credits-Charged', 'X-Internal-Admin'],
