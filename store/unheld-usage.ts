@@ -7,10 +7,12 @@ import type { PlacedFact } from './usage-placement.ts';
 import { appendCoreLog } from './wallets.ts';
 
 /**
- * Use whose hold the shard no longer knew (it was lost, or its tombstone had gone): the shard changed no balance. What
- * the credits should have paid is asked back through the core log; until the shard has answered, it is written off.
+ * Use whose hold the shard no longer knew (it was lost, or its tombstone had gone), and use from outside that lies before
+ * or after the shard's current segment: the shard changed no balance. What the credits should have paid is asked back
+ * through the core log; until the shard has answered, it is written off.
  */
-const isUnheld = ({ fact }: PlacedFact): boolean => fact.flags.includes('unheld');
+const isUnheld = ({ fact }: PlacedFact): boolean =>
+  fact.flags.includes('unheld') || (fact.flags.includes('external') && fact.segmentId === '');
 
 /** By operation id, the micro-credits that the unheld facts cost by the burn table of their plan version. */
 export async function priceUnheld(

@@ -294,6 +294,39 @@ describe('drain/drainer', () => {
     );
   });
 
+  it('asks credits for use from outside that its shard passed on uncounted, not for what it counted', async () => {
+    const { bucketId } = await giveCredits(bench.db, party, { key: '1', micro: 9_000_000n });
+    const outside = { flags: ['external'], keyId: '', status: 0 };
+    const counted = usageFact(bench.world, party, {
+      ...outside,
+      takes: [{ bucketId, micro: 1_000_000 }],
+    });
+    const passedOn = usageFact(bench.world, party, { ...outside, segmentId: '' });
+    await bench.add([counted, passedOn, passedOn]);
+    await drainAll(bench);
+    const asked = await selectRows(
+      bench.db,
+      "SELECT amount_micro, business_key FROM core_log WHERE subscriber_id = ? AND verb = 'debit'",
+      [party.subscriberId],
+    );
+    assert.deepEqual(asked, [
+      { amount_micro: 1_000_000n, business_key: `unheld:${passedOn.opId}` },
+    ]);
+    await bench.add([
+      {
+        kind: 'debit',
+        subscriberId: party.subscriberId,
+        coreSeq: 2,
+        bucketId,
+        takenMicro: 1_000_000,
+        atMs: Date.now(),
+      },
+    ]);
+    await drainAll(bench);
+    const [balance] = await walletBalances(bench.db, party.subscriberId);
+    assert.deepEqual([balance?.available, balance?.spent], [7_000_000n, 2_000_000n]);
+  });
+
   it('remembers where a period was sealed, and tells of a low balance once', async () => {
     const seal = {
       kind: 'seal' as const,
