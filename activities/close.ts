@@ -33,7 +33,9 @@ export type InvoiceStep =
       readonly number: string;
       readonly isDue: boolean;
     }
-  | { readonly kind: 'earlier_open'; readonly periodSeq: number };
+  | { readonly kind: 'earlier_open'; readonly periodSeq: number }
+  /** The period was taken back before the shard came to it: nothing is invoiced. */
+  | { readonly kind: 'void' };
 
 /** One attempt looks for this long, so that a close follows the drain closely. */
 const DRAIN_WAIT_MS = 4000;
@@ -78,7 +80,7 @@ export function closeActivities(deps: ActivityDeps) {
       const result = await inTransaction(deps.db, (tx) =>
         invoicePeriod(tx, args.periodId, new Date(args.nowMs)),
       );
-      if (result.kind === 'earlier_open') return result;
+      if (result.kind !== 'invoiced') return result;
       const { invoice } = result;
       return {
         kind: 'invoiced',
@@ -102,6 +104,7 @@ export function closeActivities(deps: ActivityDeps) {
 
 async function awaitDrained(deps: ActivityDeps, periodId: string): Promise<void> {
   const period = await readPeriod(deps.db, periodId);
+  if (period.state === 'void') return;
   const { sealedShard, sealedIncarnation, sealedStreamId } = period;
   if (sealedShard === null || sealedIncarnation === null || sealedStreamId === null) {
     throw new RangeError(`period ${periodId} is not sealed`);

@@ -10,7 +10,9 @@ import { readSubscription, type Subscription } from './subscriptions.ts';
 export type PeriodInvoicing =
   | { readonly kind: 'invoiced'; readonly invoice: Invoice }
   /** A part of the same interval that comes before is not invoiced yet; its usage decides the prices of this one. */
-  | { readonly kind: 'earlier_open'; readonly periodSeq: number };
+  | { readonly kind: 'earlier_open'; readonly periodSeq: number }
+  /** The shard never was in it, so the projector took it back: it holds nothing, and its time belongs to the next one. */
+  | { readonly kind: 'void' };
 
 /** A period's invoice is issued once; a voided one is issued again under the next number. */
 const FIRST_ISSUE = 1;
@@ -28,6 +30,7 @@ export async function invoicePeriod(tx: Tx, periodId: string, at: Date): Promise
     if (issued === null) throw new Error(`period ${periodId} is closed without an invoice`);
     return { kind: 'invoiced', invoice: issued };
   }
+  if (period.state === 'void') return { kind: 'void' };
   if (period.state !== 'closing') {
     throw new RangeError(`period ${periodId} is ${period.state}, not closing`);
   }

@@ -30,7 +30,12 @@ export async function periodClose(input: PeriodCloseInput): Promise<PeriodCloseR
       waiting('Wait until all usage is in Postgres').awaitDrained({ periodId }),
     );
   }
-  const { invoiceId, number, isDue } = await invoice(desk, periodId);
+  const issued = await invoice(desk, periodId);
+  if (issued === null) {
+    desk.tag({ CloseStep: 'done' });
+    return { periodId, invoiceId: null };
+  }
+  const { invoiceId, number, isDue } = issued;
   desk.tag({ InvoiceId: invoiceId });
   if (isDue) {
     await step(desk, 'Collect', 'collecting', () =>
@@ -82,6 +87,8 @@ async function step<T>(desk: Desk, name: string, tag: string, work: () => Promis
 }
 
 async function seal(desk: Desk, periodId: string): Promise<void> {
+  // It grows: each look is in the history, and while no drain runs the shard may not come to the boundary for hours.
+  let boundaryWaitMs = HOLD_WAIT_MS_MIN;
   for (;;) {
     const answer = await step(desk, 'Seal', 'sealing', () =>
       waiting('Ask the shard to count nothing more').sealPeriod({ periodId }),
@@ -98,7 +105,8 @@ async function seal(desk: Desk, periodId: string): Promise<void> {
       }
       case 'not_over':
         desk.note('Seal', 'runs', 'the shard has not come to the boundary yet');
-        await sleep(HOLD_WAIT_MS_MIN, { summary: 'The shard comes to the boundary' });
+        await sleep(boundaryWaitMs, { summary: 'The shard comes to the boundary' });
+        boundaryWaitMs = Math.min(boundaryWaitMs * 2, HOLD_WAIT_MS_MAX);
         break;
       default:
         answer satisfies never;
@@ -111,10 +119,11 @@ function between(leftMs: number): number {
   return Math.min(HOLD_WAIT_MS_MAX, Math.max(HOLD_WAIT_MS_MIN, Math.floor(leftMs / 8)));
 }
 
+/** Null: the period is void, so that there is nothing to invoice. */
 async function invoice(
   desk: Desk,
   periodId: string,
-): Promise<Extract<InvoiceStep, { kind: 'invoiced' }>> {
+): Promise<Extract<InvoiceStep, { kind: 'invoiced' }> | null> {
   for (let waitMs = 1000; ; waitMs = Math.min(waitMs * 2, EARLIER_WAIT_MS_MAX)) {
     const answer = await step(desk, 'Invoice', 'invoicing', () =>
       db('Rate and issue the invoice').invoicePeriod({ periodId, nowMs: Date.now() }),
@@ -122,6 +131,10 @@ async function invoice(
     if (answer.kind === 'invoiced') {
       desk.note('Invoice', 'done', answer.number);
       return answer;
+    }
+    if (answer.kind === 'void') {
+      desk.note('Invoice', 'done', 'the period is void');
+      return null;
     }
     const what = `period ${answer.periodSeq} of the same interval is invoiced first`;
     desk.note('Invoice', 'waits', what);

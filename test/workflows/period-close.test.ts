@@ -130,6 +130,18 @@ describe('workflows/periodClose', function () {
     assert.deepEqual([invoice.period_id, invoice.total_minor], [periodId, 2900n]);
   });
 
+  it('ends without an invoice when the period is taken back, even after the close has begun', async () => {
+    seals = [{ kind: 'not_over', nowMs: 0 }];
+    const { subscriptionId, periodId } = await ended('2900');
+    const closing = resultOf(subscriptionId);
+    await until(() => (asked.includes('seal') ? true : null));
+    // As the projector does with a period that its shard has missed.
+    await rig.db('periods').where({ id: periodId }).update({ state: 'void' });
+    seals = [sealed];
+    assert.deepEqual(await closing, { periodId, invoiceId: null });
+    assert.equal(await rig.db('invoices').where({ period_id: periodId }).first(), undefined);
+  });
+
   it('waits for requests that are under way, and for a shard that has not come to the boundary', async () => {
     seals = [
       { kind: 'not_over', nowMs: 0 },
