@@ -62,6 +62,12 @@ export const drainUpstreamMs = 10_000;
 export const drainUpstreamBytesMax = 4 * 1024 * 1024;
 export const drainUpstreamsMax = 256;
 
+/**
+ * The longest life of one admitted request. Its use belongs to the period in which it was admitted, and a period can be
+ * sealed only when nothing of it is open: without a bound a stream could keep an invoice from ever being written.
+ */
+export const requestLifeMsMax = 15 * 60_000;
+
 /** A client that takes nothing for this long is cut: backpressure holds an upstream connection and credits. */
 export const clientStallMs = 60_000;
 

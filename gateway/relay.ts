@@ -15,6 +15,7 @@ import {
   drainUpstreamBytesMax,
   drainUpstreamMs,
   requestIdleMs,
+  requestLifeMsMax,
 } from './limits.ts';
 import type { Log } from './log.ts';
 import { meterFor } from './measure.ts';
@@ -71,6 +72,7 @@ export class Relay implements Dispatcher.DispatchHandler {
   #bytes = 0;
   #isClientGone = false;
   #stalledMs = 0;
+  readonly #beganMs = performance.now();
   #hasDrainListener = false;
   #drainTimer: NodeJS.Timeout | null = null;
   #seenBytes = 0;
@@ -198,8 +200,12 @@ export class Relay implements Dispatcher.DispatchHandler {
 
   // What the process calls
 
-  /** Renews the hold, cuts a client that neither sends nor takes. */
+  /** Renews the hold, cuts a client that neither sends nor takes, and an answer that never ends. */
   look(nowMs: number): void {
+    if (nowMs - this.#beganMs > requestLifeMsMax) {
+      this.cut();
+      return;
+    }
     this.operation.renewIfOld(nowMs);
     const { request, response } = this.arrival;
     if (this.#stalledMs > 0 && nowMs - this.#stalledMs > clientStallMs) {

@@ -412,6 +412,25 @@ describe('gateway: every request ends once', () => {
     assert.deepEqual(told(await settled()), ['9']);
   });
 
+  it('a stream that never ends is cut after 15 minutes, and charged: its period can be sealed', async () => {
+    stage.upstream.handler = (request, response) => {
+      request.resume();
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.write('data: a\n\n');
+    };
+    const response = await answerOf(send('/v1/sse'));
+    await once(response, 'data');
+    response.on('error', () => {});
+    const ended = new Promise((resolve) => {
+      response.once('close', resolve);
+    });
+    stage.gateway.look(performance.now() + 16 * 60_000);
+    await ended;
+    // What is still read for the report of a client that left is cut as well.
+    stage.gateway.look(performance.now() + 16 * 60_000);
+    assert.equal((await settled()).length, 1);
+  });
+
   it('the end of the process lets requests finish, and cuts and charges what does not', async () => {
     const streams: ServerResponse[] = [];
     stage.upstream.handler = (request, response) => {
