@@ -12,6 +12,7 @@ import {
   closeSync,
   mkdirSync,
   openSync,
+  existsSync,
   readFileSync,
   readdirSync,
   rmSync,
@@ -124,9 +125,9 @@ class FileJournal implements Journal {
     readonly tornCount: number;
   } {
     if (file === this.#current) this.#flush();
-    const lines = readFileSync(file.path, 'utf8')
-      .split('\n')
-      .filter((line) => line !== '');
+    // A disk that was full when the file was begun has none of it.
+    const text = existsSync(file.path) ? readFileSync(file.path, 'utf8') : '';
+    const lines = text.split('\n').filter((line) => line !== '');
     const requests = lines.flatMap((line) => parseRecord(line) ?? []);
     return { requests, tornCount: lines.length - requests.length };
   }

@@ -145,9 +145,21 @@ class JournalSettler implements Settler {
     return isNew;
   }
 
+  /** Null: the disk does not give it now; it stays unread and is tried again. */
+  #read(file: JournalFile): ReturnType<Journal['read']> | null {
+    try {
+      return this.#deps.journal.read(file);
+    } catch (error) {
+      this.#deps.log.error({ file: file.path, error }, 'a journal file cannot be read');
+      return null;
+    }
+  }
+
   async #replayFile(file: JournalFile): Promise<void> {
-    const { journal, log } = this.#deps;
-    const { requests, tornCount } = journal.read(file);
+    const { log } = this.#deps;
+    const records = this.#read(file);
+    if (records === null) return;
+    const { requests, tornCount } = records;
     file.unsettled += requests.length;
     file.isUnread = false;
     if (tornCount > 0) log.warn({ file: file.path, count: tornCount }, 'journal has torn lines');

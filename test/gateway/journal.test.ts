@@ -145,6 +145,17 @@ describe('gateway/journal', () => {
     journal.close(() => true);
   });
 
+  it('reads a file that was never written as empty: a replay goes on behind it', async () => {
+    const journal = openJournal(folder);
+    rmSync(folder, { recursive: true });
+    await assert.rejects(append(journal, record(1)));
+    const [file] = journal.files();
+    assert.ok(file !== undefined);
+    assert.deepEqual(journal.read(file), { requests: [], tornCount: 0 });
+    mkdirSync(folder);
+    journal.close(() => true);
+  });
+
   it('belongs to one process', () => {
     const journal = openJournal(folder);
     assert.throws(() => openJournal(folder), JournalLocked);
