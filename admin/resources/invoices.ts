@@ -4,13 +4,19 @@ import {
   listInvoices,
   type InvoiceRead,
 } from '../../store/invoice-reads.ts';
+import { explainLine } from '../../store/line-explanation.ts';
 import { findSubscriber } from '../../store/subscribers.ts';
 import type { Call } from '../call.ts';
 import { object, pageQuery, reference } from '../fields.ts';
 import { invoicePage } from '../invoice-page.ts';
-import { notFound } from '../problems.ts';
+import { ApiProblem, notFound } from '../problems.ts';
 import { readers, route, type Route } from '../route.ts';
 import { Invoice, invoiceExample, invoiceToWire } from './invoice-shapes.ts';
+import {
+  explanationExample,
+  explanationToWire,
+  LineExplanationAnswer,
+} from './line-explanation.ts';
 import { answers, listBody, listExample, listOfAnswers, pageArgs } from './shared.ts';
 
 async function requireInvoice(call: Call): Promise<InvoiceRead> {
@@ -97,6 +103,36 @@ export const invoiceRoutes: readonly Route[] = [
         status: 200,
         body: invoiceToWire(invoice, await listInvoiceLines(call.db, [invoice.id])),
       };
+    },
+  }),
+  route({
+    operationId: 'explainInvoiceLine',
+    method: 'get',
+    path: '/invoices/{invoice_id}/lines/{line_id}/explain',
+    tag: 'Invoices',
+    summary: 'Take an invoice line apart',
+    description: `What the line was worked out from: the charge as it was published, the tiers with their quantities, the hours of usage or
+credits behind it, and where to page through the events. Its amount is worked out anew from both the details and the hours.
+All hours of the interval are in the answer.`,
+    roles: readers,
+    answers: answers(200, {
+      description: 'Where the amount comes from.',
+      schema: LineExplanationAnswer,
+      example: explanationExample,
+    }),
+    handle: async (call) => {
+      const invoice = await requireInvoice(call);
+      const lines = await listInvoiceLines(call.db, [invoice.id]);
+      const line = lines.find(({ id }) => id === call.param('line_id'));
+      if (line === undefined) {
+        const ref = JSON.stringify(call.param('line_id').slice(0, 80));
+        throw new ApiProblem(
+          'not_found',
+          `Invoice ${invoice.number ?? invoice.id} has no line ${ref}.`,
+        );
+      }
+      const told = await explainLine(call.db, invoice, { line, lines });
+      return { status: 200, body: explanationToWire(invoice, line, told) };
     },
   }),
 ];

@@ -60,6 +60,7 @@ const allowed: Readonly<Record<string, readonly Role[]>> = {
   listInvoices: ['admin', 'operator', 'reader'],
   showInvoicePage: ['admin', 'operator', 'reader'],
   showInvoice: ['admin', 'operator', 'reader'],
+  explainInvoiceLine: ['admin', 'operator', 'reader'],
   createServiceToken: ['admin'],
   listServiceTokens: ['admin'],
   revokeServiceToken: ['admin'],
