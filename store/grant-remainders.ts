@@ -23,11 +23,22 @@ export async function takeFromGrants(
   takes: readonly BucketTake[],
   firstGrantId: string | null = null,
 ): Promise<void> {
+  for (const [bucketId, short] of await takeWhatIsThere(tx, takes, firstGrantId)) {
+    throw new BucketOverdrawn(bucketId, short);
+  }
+}
+
+/** The same as far as the grants go; gives what each bucket lacked, without those that lacked nothing. */
+export async function takeWhatIsThere(
+  tx: Tx,
+  takes: readonly BucketTake[],
+  firstGrantId: string | null = null,
+): Promise<ReadonlyMap<bigint, bigint>> {
   const wanted = new Map<bigint, bigint>();
   for (const { bucketId, micro } of takes) {
     if (micro > 0n) wanted.set(bucketId, (wanted.get(bucketId) ?? 0n) + micro);
   }
-  if (wanted.size === 0) return;
+  if (wanted.size === 0) return wanted;
   const taken = await selectRows<{ bucket_id: bigint; taken: bigint }>(
     tx,
     `WITH wanted AS (SELECT * FROM unnest(?::bigint[], ?::bigint[]) AS w(bucket_id, micro)),
@@ -51,9 +62,7 @@ export async function takeFromGrants(
   for (const row of taken) {
     wanted.set(row.bucket_id, (wanted.get(row.bucket_id) ?? 0n) - row.taken);
   }
-  for (const [bucketId, short] of wanted) {
-    if (short !== 0n) throw new BucketOverdrawn(bucketId, short);
-  }
+  return new Map([...wanted].filter(([, short]) => short !== 0n));
 }
 
 export type BucketOwner = {

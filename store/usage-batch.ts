@@ -1,12 +1,13 @@
 import type { UsageFact } from '../billing/usage-fact.ts';
 import type { Tx } from './db.ts';
-import { readBucketOwners, takeFromGrants, type BucketOwner } from './grant-remainders.ts';
+import { readBucketOwners, type BucketOwner } from './grant-remainders.ts';
 import { postReserved, reserveTxnIds } from './ledger.ts';
 import { numberArray, textArray } from './pg-array.ts';
 import { selectRow, selectRows } from './query.ts';
 import { debitUnheld, priceUnheld } from './unheld-usage.ts';
 import { placeFacts, type PlacedFact } from './usage-placement.ts';
 import { addCreditRollups, addUsageRollups } from './usage-rollups.ts';
+import { spendFromGrants } from './usage-spend.ts';
 
 /**
  * Usage facts of a shard's stream → events, rollups, ledger and grants, all in the caller's transaction. An event that
@@ -34,7 +35,7 @@ export type UsageEntry = PlacedFact & {
 
 /**
  * Posts the facts; of two with one operation id the first counts. Locks the touched periods FOR SHARE until the
- * transaction ends, so that no close can finalize between. Throws BucketOverdrawn, and whatever Postgres refuses.
+ * transaction ends, so that no close can finalize between. Throws whatever Postgres refuses.
  */
 export async function postUsage(tx: Tx, facts: readonly UsageFact[]): Promise<UsageOutcome> {
   const first = new Map<string, UsageFact>();
@@ -121,20 +122,12 @@ async function insertAndPost(
   const spenders = [...new Set(entries.filter(hasSpent).map(({ fact }) => fact.subscriberId))];
   const ids = await reserveTxnIds(tx, spenders.length);
   const txnIds = new Map(spenders.map((subscriber, index) => [subscriber, ids[index] ?? 0n]));
-  const fresh = await insertEvents(tx, entries, txnIds);
-  if (fresh.length === 0) return [];
+  const inserted = await insertEvents(tx, entries, txnIds);
+  if (inserted.length === 0) return [];
+  const fresh = await spendFromGrants(tx, inserted);
   await addUsageRollups(tx, fresh);
   await addCreditRollups(tx, fresh);
   await postSpend(tx, { fresh, owners, txnIds });
-  await takeFromGrants(
-    tx,
-    fresh.flatMap((entry) =>
-      entry.takes.map(({ bucketId, micro }) => ({
-        bucketId: BigInt(bucketId),
-        micro: BigInt(micro),
-      })),
-    ),
-  );
   await debitUnheld(tx, fresh);
   return fresh;
 }
