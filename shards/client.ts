@@ -3,17 +3,14 @@
  * through `mapSource` at each call, never re-sends a call whose outcome is unknown, and knows nothing of what the
  * scripts decide.
  */
-import type { Redis } from 'ioredis';
-
 import { slotOf } from '../billing/slot.ts';
 import {
-  awaitReady,
   commandTimeoutMsDefault,
   connectWaitMsDefault,
   type ConnectionOptions,
-  openConnection,
   unavailable,
 } from './connection.ts';
+import { openPipe, type Pipe } from './pipe.ts';
 import { ShardUnavailable, type Shards, type SlotMap } from './port.ts';
 import {
   readApplyReply,
@@ -25,7 +22,8 @@ import {
   readStateReply,
   type Reply,
 } from './replies.ts';
-import { runScript } from './run-script.ts';
+import { encodeCommand, type RespValue } from './resp.ts';
+import { scriptWords } from './run-script.ts';
 import {
   applyArguments,
   authorizeArguments,
@@ -50,48 +48,63 @@ export type ShardsOptions = {
 export function createShards(options: ShardsOptions): Shards {
   const { call, close } = createCaller(options);
   return {
-    authorize: async (request) =>
-      readAuthorizeReply(
-        (await call('authorize', request.subscriberId, authorizeArguments(request))).reply,
-      ),
-    settle: async (request) =>
-      readSettleReply((await call('settle', request.subscriberId, settleArguments(request))).reply),
-    record: async (request) =>
-      readRecordReply((await call('record', request.subscriberId, recordArguments(request))).reply),
-    apply: async (constraints) =>
-      readApplyReply(
-        (await call('apply', constraints.subscriberId, applyArguments(constraints))).reply,
-      ),
-    credit: async (entry) =>
-      readCreditReply((await call('credit', entry.subscriberId, creditArguments(entry))).reply),
-    seal: async ({ subscriberId, productId, periodId }) => {
-      const { reply, owner } = await call('seal', subscriberId, [productId, periodId]);
-      return readSealReply(reply, owner);
-    },
-    read: async (subscriberId) => readStateReply((await call('read', subscriberId, [])).reply),
+    authorize: (request) =>
+      call('authorize', request.subscriberId, authorizeArguments(request), readAuthorizeReply),
+    settle: (request) =>
+      call('settle', request.subscriberId, settleArguments(request), readSettleReply),
+    record: (request) =>
+      call('record', request.subscriberId, recordArguments(request), readRecordReply),
+    apply: (constraints) =>
+      call('apply', constraints.subscriberId, applyArguments(constraints), readApplyReply),
+    credit: (entry) => call('credit', entry.subscriberId, creditArguments(entry), readCreditReply),
+    seal: ({ subscriberId, productId, periodId }) =>
+      call('seal', subscriberId, [productId, periodId], readSealReply),
+    read: (subscriberId) => call('read', subscriberId, [], readStateReply),
     close,
   };
 }
 
 type Owner = SlotMap['shards'][number];
-type Answer = { readonly reply: Reply; readonly owner: Owner };
 type Place = { readonly slot: number; readonly epoch: number; readonly owner: Owner };
-type Call = (name: ScriptName, subscriberId: string, rest: readonly string[]) => Promise<Answer>;
+type Call = <T>(
+  name: ScriptName,
+  subscriberId: string,
+  rest: readonly string[],
+  read: (reply: Reply, owner: Owner) => T,
+) => Promise<T>;
 
+/** One promise a call: each further one would cost the hot path as much as the words that it sends. */
 function createCaller(options: ShardsOptions): { call: Call; close: () => Promise<void> } {
   const { send, close } = createSender(options.connectionOptions ?? {});
-  const call: Call = async (name, subscriberId, rest) => {
-    const place = placeOf(options.mapSource(), subscriberId);
-    const reply = await send(name, place, [subscriberId, ...rest]);
-    if (reply[0] !== 'stale_epoch') return { reply: admitted(reply, place), owner: place.owner };
-    // A stale epoch changed nothing, so this one answer may be asked again, once, of a newer map.
+  const call: Call = (name, subscriberId, rest, read) =>
+    new Promise((resolve, reject) => {
+      const place = placeOf(options.mapSource(), subscriberId);
+      const onReply = (reply: Reply): void => {
+        if (reply[0] === 'stale_epoch') {
+          resolve(askAgain(place, { name, subscriberId, rest, read }));
+          return;
+        }
+        try {
+          resolve(read(admitted(reply, place), place.owner));
+        } catch (error) {
+          reject(asError(error));
+        }
+      };
+      send(place, { name, subscriberId, rest }, onReply, reject);
+    });
+
+  /** A stale epoch changed nothing, so this one answer may be asked again, once, of a newer map. */
+  const askAgain = async <T>(
+    place: Place,
+    { read, ...asked }: Asked & { readonly read: (reply: Reply, owner: Owner) => T },
+  ): Promise<T> => {
     if (options.refreshMap !== undefined) await atMost(refreshMsMax, options.refreshMap());
-    const newer = placeOf(options.mapSource(), subscriberId);
+    const newer = placeOf(options.mapSource(), asked.subscriberId);
     if (newer.epoch !== place.epoch || newer.owner.name !== place.owner.name) {
-      const again = await send(name, newer, [subscriberId, ...rest]);
-      if (again[0] !== 'stale_epoch') {
-        return { reply: admitted(again, newer), owner: newer.owner };
-      }
+      const again = await new Promise<Reply>((resolve, reject) => {
+        send(newer, asked, resolve, reject);
+      });
+      if (again[0] !== 'stale_epoch') return read(admitted(again, newer), newer.owner);
     }
     throw new ShardUnavailable(
       newer.owner.name,
@@ -100,6 +113,10 @@ function createCaller(options: ShardsOptions): { call: Call; close: () => Promis
     );
   };
   return { call, close };
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error('a reply could not be read', { cause: error });
 }
 
 /** A newer map that does not come at once is not waited for: the call is answered within its time either way. */
@@ -122,42 +139,61 @@ function admitted(reply: Reply, { owner }: Place): Reply {
   );
 }
 
-function createSender(options: ConnectionOptions): {
-  send: (
-    name: ScriptName,
+type Asked = {
+  readonly name: ScriptName;
+  readonly subscriberId: string;
+  readonly rest: readonly string[];
+};
+
+type Sender = {
+  /** Sends one script, once. Exactly one of the two is called, `onError` with ShardUnavailable. */
+  readonly send: (
     place: Place,
-    scriptArguments: readonly [string, ...string[]],
-  ) => Promise<Reply>;
-  close: () => Promise<void>;
-} {
-  const connections = new Map<string, Redis>();
+    asked: Asked,
+    onReply: (reply: Reply) => void,
+    onError: (error: Error) => void,
+  ) => void;
+  readonly close: () => Promise<void>;
+};
+
+function createSender(options: ConnectionOptions): Sender {
+  const pipes = new Map<string, Pipe>();
   const commandTimeoutMs = options.commandTimeoutMs ?? commandTimeoutMsDefault;
   const connectWaitMs = options.connectWaitMs ?? connectWaitMsDefault;
   let isClosed = false;
 
-  const connectionTo = (url: string): Redis => {
-    const known = connections.get(url);
+  const pipeTo = (url: string): Pipe => {
+    const known = pipes.get(url);
     if (known !== undefined) return known;
-    const made = openConnection(url, commandTimeoutMs);
-    connections.set(url, made);
+    const made = openPipe(url, { commandTimeoutMs });
+    pipes.set(url, made);
     return made;
   };
   return {
-    send: async (name, { slot, epoch, owner }, scriptArguments) => {
+    send: ({ slot, epoch, owner }, { name, subscriberId, rest }, onReply, onError) => {
       if (isClosed) throw new ShardUnavailable(owner.name, 'not_sent', 'the shards are closed');
-      const redis = connectionTo(owner.url);
-      if (redis.status !== 'ready') await awaitReady(redis, connectWaitMs);
+      const pipe = pipeTo(owner.url);
       const target = { shard: owner.name, incarnation: owner.incarnation, slot, epoch };
-      try {
-        return await runScript(redis, name, target, scriptArguments);
-      } catch (error) {
-        throw unavailable(owner.name, error);
+      const command = encodeCommand(['EVALSHA', ...scriptWords(name, target, subscriberId, rest)]);
+      const failed = (error: Error): void => {
+        onError(unavailable(owner.name, error));
+      };
+      const replied = (reply: RespValue): void => {
+        if (Array.isArray(reply)) onReply(reply);
+        else failed(new TypeError(`${name} answered no list`));
+      };
+      if (pipe.isReady()) {
+        pipe.send(command, replied, failed);
+        return;
       }
+      void pipe.awaitReady(connectWaitMs).then(() => {
+        pipe.send(command, replied, failed);
+      });
     },
     close: () => {
       isClosed = true;
-      for (const redis of connections.values()) redis.disconnect();
-      connections.clear();
+      for (const pipe of pipes.values()) pipe.close();
+      pipes.clear();
       return Promise.resolve();
     },
   };

@@ -1,10 +1,11 @@
 /**
- * One connection to one shard, set so that nothing is ever sent twice. With ioredis' defaults a script whose reply was
+ * A connection of the keeper to one shard (requests go through `pipe.ts`), set so that nothing is ever sent twice. With ioredis' defaults a script whose reply was
  * lost runs again after the reconnect (measured: 1000 − 10 → 980); turning only the resending off leaves the promise
  * pending for ever. The three settings together reject once and execute once.
  */
 import { Redis } from 'ioredis';
 
+import { NotConnected } from './pipe.ts';
 import { ShardUnavailable } from './port.ts';
 
 export type ConnectionOptions = {
@@ -59,6 +60,7 @@ const withoutEffect =
 /** What a rejected command means to the caller. Anything not known to be harmless may have run. */
 export function unavailable(shard: string, cause: unknown): ShardUnavailable {
   const message = cause instanceof Error ? cause.message : String(cause);
-  const outcome = withoutEffect.test(message) ? 'not_sent' : 'unknown';
+  const isHarmless = cause instanceof NotConnected || withoutEffect.test(message);
+  const outcome = isHarmless ? 'not_sent' : 'unknown';
   return new ShardUnavailable(shard, outcome, `shard ${shard}: ${message}`, { cause });
 }

@@ -13,18 +13,18 @@ export type Target = {
 };
 
 /**
- * Runs one script by raw EVALSHA, once. Every script takes the same six keys, and slot, epoch and subscriber before its
+ * The words of one call after `EVALSHA`. Every script takes the same six keys, and slot, epoch and subscriber before its
  * own arguments.
  */
-export async function runScript(
-  redis: Redis,
+export function scriptWords(
   name: ScriptName,
   target: Target,
-  [subscriberId, ...rest]: readonly [string, ...string[]],
-): Promise<Reply> {
-  const reply = await redis.evalsha(
+  subscriberId: string,
+  rest: readonly string[],
+): readonly [sha: string, keyCount: '6', ...string[]] {
+  return [
     scriptsOf(target.shard, target.incarnation)[name].sha,
-    6,
+    '6',
     stateKey(subscriberId),
     operationsKey(subscriberId, 0),
     operationsKey(subscriberId, 1),
@@ -35,7 +35,17 @@ export async function runScript(
     String(target.epoch),
     subscriberId,
     ...rest,
-  );
+  ];
+}
+
+/** Runs one script by raw EVALSHA, once. */
+export async function runScript(
+  redis: Redis,
+  name: ScriptName,
+  target: Target,
+  [subscriberId, ...rest]: readonly [string, ...string[]],
+): Promise<Reply> {
+  const reply = await redis.evalsha(...scriptWords(name, target, subscriberId, rest));
   if (!Array.isArray(reply)) throw new TypeError(`${name} answered no list`);
   return reply;
 }

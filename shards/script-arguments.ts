@@ -63,10 +63,9 @@ export function creditArguments({ seq, verb, bucket, amountMicro }: CreditEntry)
 }
 
 function quantityArguments(quantities: readonly MeterQuantity[]): string[] {
-  return [
-    String(quantities.length),
-    ...quantities.flatMap(({ meter, quantity }) => [meter, String(quantity)]),
-  ];
+  const words = [String(quantities.length)];
+  for (const { meter, quantity } of quantities) words.push(meter, String(quantity));
+  return words;
 }
 
 /** Numbers travel as text, so that the script can hold them to the same grammar as every other argument. */
