@@ -1,4 +1,4 @@
-import type { NextFunction, Request, Response } from 'express';
+import type { Request, Response } from 'express';
 
 import type { Metrics } from './metrics.ts';
 
@@ -6,7 +6,7 @@ export type Probes = {
   readonly answer: (
     request: Request,
     response: Response,
-    next: NextFunction,
+    otherwise: () => Promise<void>,
   ) => Promise<void> | void;
 };
 
@@ -45,13 +45,13 @@ export function createProbes(state: {
     ],
   ]);
   return {
-    answer: (request, response, next) => {
+    answer: (request, response, otherwise) => {
       const page = pages.get(request.url);
       if (page === undefined || request.method !== 'GET') {
-        return next();
+        return otherwise();
       }
       if (state.isProductHost((request.headers.host ?? '').replace(/:\d*$/, '').toLowerCase())) {
-        return next();
+        return otherwise();
       }
       return page(response);
     },
