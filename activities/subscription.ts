@@ -256,9 +256,8 @@ async function setOverage(
 }
 
 async function writeSegments(tx: Tx, subscription: Subscription, now: Date): Promise<Done> {
-  const at = new Date(now.getTime() + boundaryLeadMs);
-  await changeSegments(tx, subscription, {
-    at,
+  const at = await changeSegments(tx, subscription, {
+    at: new Date(now.getTime() + boundaryLeadMs),
     overage: subscription.overageEnabled,
     status: subscription.state === 'past_due' ? 'past_due' : 'active',
   });

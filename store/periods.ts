@@ -309,20 +309,32 @@ export async function beginClosing(tx: Tx, period: Period): Promise<void> {
 }
 
 /**
- * From `at` on, what the subscription may do: whether usage past the credits is recorded, and whether a payment is
- * overdue. Segments after its end stay inactive.
+ * What the subscription may do from `at` on, two seconds ahead: whether usage past the credits is recorded, and whether
+ * a payment is overdue. Segments after its end stay inactive. When a segment begins before `at` that has not begun yet,
+ * the change begins with that one: a shard knows few segments, and changes in quick succession must not use them up.
+ * That segment keeps its id and its beginning, so the shard takes the change even when it is told late.
+ * Answers the instant from which the change holds.
  */
 export async function changeSegments(
   tx: Tx,
   subscription: Subscription,
   change: { readonly at: Date; readonly overage: boolean; readonly status: 'active' | 'past_due' },
-): Promise<void> {
-  await splitSegments(tx, subscription.id, change.at);
+): Promise<Date> {
+  const now = new Date(change.at.getTime() - boundaryLeadMs);
+  const next = await selectRow<{ from_at: Date }>(
+    tx,
+    `SELECT from_at FROM segments
+     WHERE subscription_id = ? AND NOT void AND from_at > ? AND from_at < ? ORDER BY from_at LIMIT 1`,
+    [subscription.id, now, change.at],
+  );
+  const at = next?.from_at ?? change.at;
+  if (next === null) await splitSegments(tx, subscription.id, at);
   await tx.raw(
     `UPDATE segments SET overage = ?, status = ?
      WHERE subscription_id = ? AND from_at >= ? AND NOT void AND status <> 'inactive'`,
-    [change.overage, change.status, subscription.id, change.at],
+    [change.overage, change.status, subscription.id, at],
   );
+  return at;
 }
 
 /**

@@ -286,6 +286,31 @@ describe('drain/projector', () => {
     assert.ok(cut.until_at.getTime() > Date.now() - 20_000);
   });
 
+  it('takes a change of a segment that has begun before the shard was told, without a new boundary', async () => {
+    const ada = await seedSubscriber(control.db, catalogue);
+    project();
+    await applied(ada.id);
+    const [first] = ada.periods;
+    const own = { subscription_id: ada.subscriptionId };
+    await control.db('segments').where(own).update({ status: 'past_due' });
+    const before = await control
+      .db('segments')
+      .where(own)
+      .orderBy('id')
+      .select('from_at', 'until_at');
+    await inTransaction(control.db, (tx) => bumpRuntime(tx, ada.id));
+    await applied(ada.id);
+    assert.equal((await held(ada.id)).products[0]?.segmentId, first?.segmentId);
+    const after = await control
+      .db('segments')
+      .where(own)
+      .orderBy('id')
+      .select('from_at', 'until_at');
+    assert.deepEqual(after, before);
+    const refused = await call(ada, ids());
+    assert.equal(refused.kind === 'refused' && refused.refusal.code, 'payment_overdue');
+  });
+
   it('ends on the shard a subscription whose end it missed, so that the next one can begin', async () => {
     const ada = await seedSubscriber(control.db, catalogue);
     project();
