@@ -78,8 +78,11 @@ export async function postDebit(tx: Tx, fact: DebitFact): Promise<void> {
     fact.subscriberId,
     fact.coreSeq,
   ]);
-  if (amount === 0n) return;
   const eventId = /^unheld:([^:]+)/.exec(logged.business_key)?.[1];
+  if (eventId !== undefined) {
+    await payUnheld(tx, { eventId, owner, asked: logged.amount_micro, amount });
+  }
+  if (amount === 0n) return;
   const asset = `credit:${owner.unit}`;
   const kind = eventId === undefined ? 'refunded' : 'spent';
   await postLedger(tx, {
@@ -93,33 +96,65 @@ export async function postDebit(tx: Tx, fact: DebitFact): Promise<void> {
   });
   const grantId = /^void:(grant_.+)$/.exec(logged.business_key)?.[1] ?? null;
   await takeFromGrants(tx, [{ bucketId: owner.bucketId, micro: amount }], grantId);
-  if (eventId !== undefined) await payUnheld(tx, { eventId, owner, amount });
 }
 
-/** The event and its hour say what was paid after all. Neither is billed, so a closed period may be touched. */
+/**
+ * The event and its hour say what was paid after all, which a closed period may still learn: neither is billed. The rest
+ * of what was asked is overage where the event's instant had it, unless the period that would bill it has closed.
+ */
 async function payUnheld(
   tx: Tx,
-  args: { readonly eventId: string; readonly owner: BucketOwner; readonly amount: bigint },
+  args: {
+    readonly eventId: string;
+    readonly owner: BucketOwner;
+    readonly asked: bigint;
+    readonly amount: bigint;
+  },
 ): Promise<void> {
   const { eventId, owner, amount } = args;
+  const rest = args.asked - amount;
+  const overage = rest > 0n && (await isRestBilled(tx, eventId)) ? rest : 0n;
+  if (amount + overage === 0n) return;
   const paid = await selectRow(
     tx,
     `WITH event AS (
        UPDATE usage_events SET credits_micro = credits_micro + CAST(:amount AS bigint),
-         written_off_micro = written_off_micro - CAST(:amount AS bigint),
-         bucket_ids = bucket_ids || CAST(:bucket AS bigint), bucket_micro = bucket_micro || CAST(:amount AS bigint)
+         overage_micro = overage_micro + CAST(:overage AS bigint),
+         written_off_micro = written_off_micro - CAST(:amount AS bigint) - CAST(:overage AS bigint),
+         bucket_ids = CASE WHEN CAST(:amount AS bigint) > 0 THEN bucket_ids || CAST(:bucket AS bigint) ELSE bucket_ids END,
+         bucket_micro = CASE WHEN CAST(:amount AS bigint) > 0 THEN bucket_micro || CAST(:amount AS bigint) ELSE bucket_micro END
        WHERE event_day = to_date(left(:event, 8), 'YYYYMMDD') AND event_id = :event
        RETURNING subscription_id, segment_id, occurred_at, adjusts_period_id
      )
      UPDATE credit_rollups r SET credits_micro = r.credits_micro + CAST(:amount AS bigint),
-       written_off_micro = r.written_off_micro - CAST(:amount AS bigint)
+       overage_micro = r.overage_micro + CAST(:overage AS bigint),
+       written_off_micro = r.written_off_micro - CAST(:amount AS bigint) - CAST(:overage AS bigint)
      FROM event e
      WHERE r.subscription_id = e.subscription_id AND r.segment_id = e.segment_id
        AND r.hour = date_bin('1 hour', e.occurred_at, 'epoch') AND r.adjusts_period_id = coalesce(e.adjusts_period_id, '')
      RETURNING 1`,
-    { event: eventId, amount, bucket: owner.bucketId },
+    { event: eventId, amount, overage, bucket: owner.bucketId },
   );
   if (paid === null) throw new FactRefused(`event ${eventId}, which it pays for, is not there`);
+}
+
+/**
+ * Whether the segment that holds the event's instant has overage and the period that bills the event is not closed; that
+ * is locked FOR SHARE, so that no close finalizes between.
+ */
+async function isRestBilled(tx: Tx, eventId: string): Promise<boolean> {
+  const period = await selectRow<{ state: string; overage: boolean | null }>(
+    tx,
+    `SELECT p.state, (
+         SELECT bool_or(s.overage) FROM segments s
+         WHERE s.period_id = coalesce(u.adjusts_period_id, u.period_id) AND NOT s.void
+           AND s.from_at <= u.occurred_at AND s.until_at > u.occurred_at
+       ) AS overage
+     FROM usage_events u JOIN periods p ON p.id = u.period_id
+     WHERE u.event_day = to_date(left(:event, 8), 'YYYYMMDD') AND u.event_id = :event FOR SHARE OF p`,
+    { event: eventId },
+  );
+  return period?.overage === true && period.state !== 'closed';
 }
 
 /** Remembers where the stream stood when the period was sealed; the close waits until that is committed. */

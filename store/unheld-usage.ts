@@ -4,12 +4,14 @@ import { textArray } from './pg-array.ts';
 import { selectRows } from './query.ts';
 import type { UsageEntry } from './usage-batch.ts';
 import type { PlacedFact } from './usage-placement.ts';
+import { rewriteEvents } from './usage-spend.ts';
 import { appendCoreLog } from './wallets.ts';
 
 /**
  * Use whose hold the shard no longer knew (it was lost, or its tombstone had gone), and use from outside that lies before
  * or after the shard's current segment: the shard changed no balance. What the credits should have paid is asked back
- * through the core log; until the shard has answered, it is written off.
+ * through the core log; until the shard has answered, it is written off. What they cannot pay is overage, where the
+ * event's segment has it.
  */
 const isUnheld = ({ fact }: PlacedFact): boolean =>
   fact.flags.includes('unheld') || (fact.flags.includes('external') && fact.segmentId === '');
@@ -41,12 +43,24 @@ export async function priceUnheld(
   return costs;
 }
 
-/** Writes the debits of new unheld events: `unheld:{event id}`, and `…:2` and so on when one bucket does not suffice. */
-export async function debitUnheld(tx: Tx, fresh: readonly UsageEntry[]): Promise<void> {
+/**
+ * Writes the debits of new unheld events: `unheld:{event id}`, and `…:2` and so on when one bucket does not suffice.
+ * Gives the events as they then stand: what no credits are left for is overage where the segment has it.
+ */
+export async function askForUnheld(
+  tx: Tx,
+  fresh: readonly UsageEntry[],
+): Promise<readonly UsageEntry[]> {
   const owed = fresh
     .filter((entry) => entry.unheldMicro > 0n)
-    .toSorted((a, b) => (a.fact.subscriberId < b.fact.subscriberId ? -1 : 1));
-  for (const { fact, planVersionId, unheldMicro } of owed) {
+    .toSorted(
+      ({ fact: a }, { fact: b }) =>
+        Number(a.subscriberId > b.subscriberId) - Number(a.subscriberId < b.subscriberId) ||
+        a.atMs - b.atMs,
+    );
+  const billed = new Map<string, UsageEntry>();
+  for (const entry of owed) {
+    const { fact, planVersionId, unheldMicro } = entry;
     const buckets = await readSpendable(tx, { fact, planVersionId });
     let left = unheldMicro;
     let part = 1;
@@ -63,7 +77,14 @@ export async function debitUnheld(tx: Tx, fresh: readonly UsageEntry[]): Promise
       left -= amountMicro;
       part += 1;
     }
+    if (left > 0n && entry.hasOverage) {
+      const overageMicro = entry.overageMicro + left;
+      const writtenOffMicro = entry.writtenOffMicro - left;
+      billed.set(fact.opId, { ...entry, overageMicro, writtenOffMicro });
+    }
   }
+  await rewriteEvents(tx, [...billed.values()]);
+  return fresh.map((entry) => billed.get(entry.fact.opId) ?? entry);
 }
 
 /** In the order of burning, what is left of each bucket that may pay for the fact, less what is already asked back. */

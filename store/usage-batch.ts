@@ -4,7 +4,7 @@ import { readBucketOwners, type BucketOwner } from './grant-remainders.ts';
 import { postReserved, reserveTxnIds } from './ledger.ts';
 import { numberArray, textArray } from './pg-array.ts';
 import { selectRow, selectRows } from './query.ts';
-import { debitUnheld, priceUnheld } from './unheld-usage.ts';
+import { askForUnheld, priceUnheld } from './unheld-usage.ts';
 import { placeFacts, type PlacedFact } from './usage-placement.ts';
 import { addCreditRollups, addUsageRollups } from './usage-rollups.ts';
 import { spendFromGrants } from './usage-spend.ts';
@@ -104,7 +104,7 @@ function entryOf(placed: PlacedFact, meters: MeterIds, unheldMicro: bigint): Usa
     takes,
     creditsMicro: takes.reduce((sum, take) => sum + BigInt(take.micro), 0n),
     overageMicro: BigInt(fact.overageMicro),
-    // Until the shard has said what it took back, all of an unheld use is ours to bear.
+    // Until the shard has said what it took back, an unheld use is ours to bear.
     writtenOffMicro: BigInt(fact.writtenOffMicro) + unheldMicro,
     unheldMicro,
   };
@@ -124,11 +124,10 @@ async function insertAndPost(
   const txnIds = new Map(spenders.map((subscriber, index) => [subscriber, ids[index] ?? 0n]));
   const inserted = await insertEvents(tx, entries, txnIds);
   if (inserted.length === 0) return [];
-  const fresh = await spendFromGrants(tx, inserted);
+  const fresh = await askForUnheld(tx, await spendFromGrants(tx, inserted));
   await addUsageRollups(tx, fresh);
   await addCreditRollups(tx, fresh);
   await postSpend(tx, { fresh, owners, txnIds });
-  await debitUnheld(tx, fresh);
   return fresh;
 }
 

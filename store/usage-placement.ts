@@ -11,6 +11,8 @@ export type PlacedFact = {
   readonly segmentId: bigint;
   readonly periodId: string;
   readonly planVersionId: string;
+  /** Whether what credits do not cover was to be billed at that instant. */
+  readonly hasOverage: boolean;
   /** The closed period that the use belongs to, '' for none. */
   readonly adjustsPeriodId: string;
 };
@@ -65,6 +67,7 @@ type SegmentRow = {
   readonly subscriptionId: string;
   readonly periodId: string;
   readonly planVersionId: string;
+  readonly hasOverage: boolean;
   readonly void: boolean;
   readonly subscriberId: string;
   readonly productId: string;
@@ -72,7 +75,7 @@ type SegmentRow = {
 };
 
 const SEGMENT_COLUMNS = `s.id AS "segmentId", s.subscription_id AS "subscriptionId", s.period_id AS "periodId",
-  s.plan_version_id AS "planVersionId", s.void OR p.state = 'void' AS void, b.subscriber_id AS "subscriberId",
+  s.plan_version_id AS "planVersionId", s.overage AS "hasOverage", s.void OR p.state = 'void' AS void, b.subscriber_id AS "subscriberId",
   b.product_id AS "productId", b.environment`;
 const SEGMENT_TABLES = `segments s JOIN periods p ON p.id = s.period_id JOIN subscriptions b ON b.id = s.subscription_id`;
 
@@ -99,7 +102,7 @@ function isOwn(segment: SegmentRow, fact: UsageFact): boolean {
 }
 
 function placeIn(segment: SegmentRow, fact: UsageFact): PlacedFact {
-  const { environment, subscriptionId, segmentId, periodId, planVersionId } = segment;
+  const { environment, subscriptionId, segmentId, periodId, planVersionId, hasOverage } = segment;
   return {
     fact,
     environment,
@@ -107,6 +110,7 @@ function placeIn(segment: SegmentRow, fact: UsageFact): PlacedFact {
     segmentId,
     periodId,
     planVersionId,
+    hasOverage,
     adjustsPeriodId: '',
   };
 }

@@ -54,7 +54,8 @@ function trim(entry: UsageEntry, short: Map<string, bigint>): UsageEntry {
 }
 
 /** Stores what became of the credits of events that this transaction has inserted. */
-async function rewriteEvents(tx: Tx, entries: readonly UsageEntry[]): Promise<void> {
+export async function rewriteEvents(tx: Tx, entries: readonly UsageEntry[]): Promise<void> {
+  if (entries.length === 0) return;
   await selectRows(
     tx,
     `UPDATE usage_events u SET bucket_ids = n.bucket_ids::bigint[], bucket_micro = n.bucket_micro::bigint[],

@@ -55,6 +55,13 @@ describe('drain/drainer', () => {
       )
     ).map(({ reason }) => reason);
 
+  const moneyOf = new Set(['I1', 'I2', 'I3', 'I4', 'I5', 'I11', 'I12', 'I21', 'I25']);
+  const violationsOfMoney = () =>
+    findViolations(
+      bench.db,
+      invariants.filter(({ id }) => moneyOf.has(id)),
+    );
+
   it('turns facts into events, hourly rollups and one ledger transaction a subscriber, and trims', async () => {
     const { bucketId } = await giveCredits(bench.db, party, { key: 'g', micro: 10_000_000n });
     const facts = Array.from({ length: 5 }, (_, index) =>
@@ -328,6 +335,72 @@ describe('drain/drainer', () => {
     assert.deepEqual([balance?.available, balance?.spent], [7_000_000n, 2_000_000n]);
   });
 
+  const amountsOf = () =>
+    selectRows(
+      bench.db,
+      `SELECT credits_micro AS credits, overage_micro AS overage, written_off_micro AS lost FROM usage_events
+       WHERE subscriber_id = ? ORDER BY occurred_at`,
+      [party.subscriberId],
+    );
+
+  it('bills as overage what credits do not cover of unheld use and of use that was passed on uncounted', async () => {
+    await bench
+      .db('segments')
+      .where({ id: segmentOf(0).toString() })
+      .update({ overage: true });
+    const { bucketId } = await giveCredits(bench.db, party, { key: '1', micro: 1_400_000n });
+    const outside = { flags: ['external'], keyId: '', status: 0, segmentId: '' };
+    await bench.add([
+      usageFact(bench.world, party, { flags: ['unheld'] }),
+      usageFact(bench.world, party, outside),
+      usageFact(bench.world, party, { flags: ['unheld'] }),
+      // In the second month nothing is billed beyond the credits.
+      usageFact(bench.world, party, { ...outside, atMs: Date.UTC(2025, 1, 10) }),
+    ]);
+    await drainAll(bench);
+    assert.deepEqual(await amountsOf(), [
+      { credits: 0n, overage: 0n, lost: 1_000_000n },
+      { credits: 0n, overage: 600_000n, lost: 400_000n },
+      { credits: 0n, overage: 1_000_000n, lost: 0n },
+      { credits: 0n, overage: 0n, lost: 1_000_000n },
+    ]);
+    // The shard has less than was asked of it: the first use is paid in part, the second not at all.
+    const debit = { kind: 'debit' as const, subscriberId: party.subscriberId, atMs: Date.now() };
+    await bench.add([
+      { ...debit, coreSeq: 2, bucketId, takenMicro: 700_000 },
+      { ...debit, coreSeq: 3, bucketId, takenMicro: 0 },
+    ]);
+    await drainAll(bench);
+    assert.deepEqual(await amountsOf(), [
+      { credits: 700_000n, overage: 300_000n, lost: 0n },
+      { credits: 0n, overage: 1_000_000n, lost: 0n },
+      { credits: 0n, overage: 1_000_000n, lost: 0n },
+      { credits: 0n, overage: 0n, lost: 1_000_000n },
+    ]);
+    const [hour] = await creditUsageForInterval(bench.db, party.subscriptionId, 0);
+    assert.deepEqual(
+      [hour?.creditsMicro, hour?.overageMicro, hour?.writtenOffMicro],
+      [700_000n, 2_300_000n, 0n],
+    );
+    assert.deepEqual(await violationsOfMoney(), []);
+  });
+
+  it('bears what the shard does not pay of an unheld use once the period is closed', async () => {
+    await bench
+      .db('segments')
+      .where({ id: segmentOf(0).toString() })
+      .update({ overage: true });
+    const { bucketId } = await giveCredits(bench.db, party, { key: '1', micro: 1_000_000n });
+    await bench.add([usageFact(bench.world, party, { flags: ['unheld'] })]);
+    await drainAll(bench);
+    await close(0);
+    const debit = { kind: 'debit' as const, subscriberId: party.subscriberId, atMs: Date.now() };
+    await bench.add([{ ...debit, coreSeq: 2, bucketId, takenMicro: 250_000 }]);
+    await drainAll(bench);
+    assert.deepEqual(await amountsOf(), [{ credits: 250_000n, overage: 0n, lost: 750_000n }]);
+    assert.deepEqual(await violationsOfMoney(), []);
+  });
+
   it('writes off what a shard that lost its tail spends a second time, and keeps the use', async () => {
     const first = await giveCredits(bench.db, party, { key: '1', micro: 10_500_000n });
     const second = await giveCredits(bench.db, party, {
@@ -378,14 +451,7 @@ describe('drain/drainer', () => {
     assert.deepEqual([hour?.creditsMicro, hour?.writtenOffMicro], [11_500_000n, 5_000_000n]);
     const [balance] = await walletBalances(bench.db, party.subscriberId);
     assert.deepEqual([balance?.available, balance?.spent], [0n, 11_500_000n]);
-    const moneyOf = new Set(['I1', 'I2', 'I3', 'I4', 'I5', 'I11', 'I12', 'I21', 'I25']);
-    assert.deepEqual(
-      await findViolations(
-        bench.db,
-        invariants.filter(({ id }) => moneyOf.has(id)),
-      ),
-      [],
-    );
+    assert.deepEqual(await violationsOfMoney(), []);
   });
 
   it('remembers where a period was sealed, and tells of a low balance once', async () => {
