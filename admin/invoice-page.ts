@@ -33,11 +33,21 @@ ${document.taxes.map(
     markup`<tr><th scope="row">${tax.label}</th><td class="number">${taxText(tax.amount, invoice)}</td></tr>
 `,
 )}<tr class="total"><th scope="row">Total</th><td class="number">${money(invoice.total_minor)}</td></tr>
-</tfoot>
+${balanceRows(invoice, money)}</tfoot>
 </table>
 </div>
 <p class="soft">All amounts in ${currency}.</p>`,
   );
+}
+
+// Most invoices have none of it, and then look as if it did not exist.
+function balanceRows(invoice: InvoiceRead, money: (minor: bigint) => string): Html | null {
+  const applied = invoice.balance_applied_minor;
+  if (applied === 0n) return null;
+  const words = applied > 0n ? 'From account balance' : 'To account balance';
+  return markup`<tr><th scope="row">${words}</th><td class="number">${money(-applied)}</td></tr>
+<tr class="total"><th scope="row">Amount due</th><td class="number">${money(invoice.amount_due_minor)}</td></tr>
+`;
 }
 
 // One tax is the invoice's tax; of several, each row shows its own frozen amount.

@@ -220,7 +220,7 @@ export const invariants: readonly Invariant[] = [
     sql: `SELECT i.id AS subject, 'total ' || i.total_minor || ', lines ' || coalesce(sum(l.amount_minor), 0) AS detail
       FROM invoices i LEFT JOIN invoice_lines l ON l.invoice_id = i.id GROUP BY i.id
       HAVING i.subtotal_minor <> coalesce(sum(l.amount_minor), 0) OR i.total_minor <> i.subtotal_minor + i.tax_minor
-        OR i.amount_due_minor <> i.total_minor - i.balance_applied_minor`,
+        OR i.amount_due_minor <> i.total_minor - i.balance_applied_minor OR i.amount_due_minor < 0`,
   },
   {
     id: 'I17',
@@ -412,5 +412,17 @@ export const invariants: readonly Invariant[] = [
         GROUP BY 1, 2)
       SELECT subscriber_id AS subject, asset || ': ledger ' || coalesce(o.amount, 0) || ', invoices less payments ' || coalesce(d.amount, 0) AS detail
       FROM owed o FULL JOIN due d USING (subscriber_id, asset) WHERE coalesce(o.amount, 0) <> coalesce(d.amount, 0)`,
+  },
+  {
+    id: 'I33',
+    sentence:
+      'An account balance is what final invoices gave to it less what they took, and never below zero.',
+    kind: 'always',
+    sql: `WITH held AS (SELECT subscriber_id, asset, -amount AS amount FROM (${ACCOUNT_SUMS}) s WHERE kind = 'account_balance'),
+      given AS (
+        SELECT subscriber_id, currency AS asset, -sum(balance_applied_minor) AS amount FROM (${FINAL_INVOICES}) i GROUP BY 1, 2)
+      SELECT subscriber_id AS subject, asset || ': ledger ' || coalesce(h.amount, 0) || ', invoices ' || coalesce(g.amount, 0) AS detail
+      FROM held h FULL JOIN given g USING (subscriber_id, asset)
+      WHERE coalesce(h.amount, 0) <> coalesce(g.amount, 0) OR h.amount < 0`,
   },
 ];

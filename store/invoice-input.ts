@@ -1,4 +1,4 @@
-/** What `assembleInvoice` is given, read from the rollups: the same for the estimate and for the final invoice. */
+/** What `assembleInvoice` is given, read from the rollups and the ledger: the same for the estimate and for the final invoice. */
 import {
   type InvoiceInput,
   type LateUsage,
@@ -6,6 +6,7 @@ import {
   type OverageUsage,
   splitUsage,
 } from '../billing/invoice.ts';
+import { readAccountBalance } from './account-balance.ts';
 import type { Reader } from './db.ts';
 import { listPeriods, type Period } from './periods.ts';
 import { insertedRow, selectRows } from './query.ts';
@@ -62,6 +63,10 @@ export async function readInvoiceInput(
     late,
     minimum: interval.some((other) => other.seq > period.seq) ? 'later' : 'now',
     taxRates: [],
+    balanceMinor: await readAccountBalance(db, {
+      ...subscription,
+      currency: subscription.definition.currency,
+    }),
   };
 }
 

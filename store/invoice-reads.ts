@@ -25,6 +25,8 @@ export type InvoiceRead = {
   readonly subtotal_minor: bigint;
   readonly tax_minor: bigint;
   readonly total_minor: bigint;
+  /** Taken from the account balance; below zero: given to it. */
+  readonly balance_applied_minor: bigint;
   readonly amount_due_minor: bigint;
   readonly period_start_at: Date | null;
   readonly period_end_at: Date | null;
@@ -51,8 +53,8 @@ export type InvoiceLineRead = {
 };
 
 const columns = `t.id, t.environment, t.subscriber_id, t.subscription_id, t.period_id, t.kind, t.state, t.payment_status,
-  t.number, t.currency, t.subtotal_minor, t.tax_minor, t.total_minor, t.amount_due_minor, t.period_start_at,
-  t.period_end_at, t.document, t.created_at, t.finalized_at, t.paid_at`;
+  t.number, t.currency, t.subtotal_minor, t.tax_minor, t.total_minor, t.balance_applied_minor, t.amount_due_minor,
+  t.period_start_at, t.period_end_at, t.document, t.created_at, t.finalized_at, t.paid_at`;
 
 /** One invoice of the environment by id or number. */
 export async function findInvoiceRead(

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 
 import type { LineDetails } from '../billing/line.ts';
+import { lockAccountBalance, readAccountBalance } from './account-balance.ts';
 import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import type { InvoiceDocument } from './invoice-document.ts';
@@ -32,6 +33,11 @@ export type NewInvoice = {
   readonly subtotalMinor: bigint;
   readonly taxMinor: bigint;
   readonly totalMinor: bigint;
+  /**
+   * Taken from the subscriber's account balance; the whole total where it is negative, which is given to it. Absent:
+   * none, as on an invoice whose money has come already.
+   */
+  readonly balanceAppliedMinor?: bigint;
   readonly periodStartAt: Date | null;
   readonly periodEndAt: Date | null;
   readonly document: InvoiceDocument;
@@ -67,6 +73,9 @@ export type Invoice = {
   readonly subtotalMinor: bigint;
   readonly taxMinor: bigint;
   readonly totalMinor: bigint;
+  /** As on `NewInvoice`. */
+  readonly balanceAppliedMinor: bigint;
+  /** Total − balance applied; never below zero. */
   readonly amountDueMinor: bigint;
   readonly finalizedAt: Date | null;
   readonly paidAt: Date | null;
@@ -75,7 +84,8 @@ export type Invoice = {
 const columns = `id, environment, subscriber_id AS "subscriberId", subscription_id AS "subscriptionId",
   period_id AS "periodId", kind, business_key AS "businessKey", state, payment_status AS "paymentStatus", number,
   currency, subtotal_minor AS "subtotalMinor", tax_minor AS "taxMinor", total_minor AS "totalMinor",
-  amount_due_minor AS "amountDueMinor", finalized_at AS "finalizedAt", paid_at AS "paidAt"`;
+  balance_applied_minor AS "balanceAppliedMinor", amount_due_minor AS "amountDueMinor",
+  finalized_at AS "finalizedAt", paid_at AS "paidAt"`;
 
 /** Throws when there is none. */
 export async function readInvoice(db: Reader, invoiceId: string): Promise<Invoice> {
@@ -91,17 +101,21 @@ export async function findInvoice(db: Reader, businessKey: string): Promise<Invo
 
 /**
  * Issues an invoice: writes it with its lines, takes the next number of its environment and year, freezes it, and posts
- * what is owed (receivable +, revenue or, for a top-up, deferred revenue −, tax payable −). Nothing to pay: paid at once.
+ * what is owed (receivable +, revenue or, for a top-up, deferred revenue −, tax payable −) and what the account balance
+ * gives to it or, of a negative total, gets from it. Nothing to pay: paid at once.
  * Repeating a `businessKey` changes nothing and answers the invoice that is there.
+ * @throws RangeError when its sums do not hold, or it takes more than the balance.
  */
 export async function issueInvoice(tx: Tx, invoice: NewInvoice, at: Date): Promise<Invoice> {
   requireSums(invoice);
   const known = await findInvoice(tx, invoice.businessKey);
   if (known !== null) return known;
+  await requireBalance(tx, invoice);
   const invoiceId = await insertDraft(tx, invoice);
   await insertLines(tx, invoiceId, invoice.lines);
   await finalize(tx, { invoiceId, invoice, at });
   await postInvoice(tx, invoiceId, invoice);
+  await postBalance(tx, invoiceId, invoice);
   return readInvoice(tx, invoiceId);
 }
 
@@ -113,17 +127,33 @@ function requireSums(invoice: NewInvoice): void {
   if (invoice.subtotalMinor + invoice.taxMinor !== invoice.totalMinor) {
     throw new RangeError(`subtotal and tax do not make a total of ${invoice.totalMinor}`);
   }
-  // Negative totals become account balance; until that stands, none may be issued.
-  if (invoice.totalMinor < 0n) throw new RangeError(`a total of ${invoice.totalMinor} is negative`);
+  const applied = balanceAppliedOf(invoice);
+  if (applied > invoice.totalMinor || (applied < 0n && applied !== invoice.totalMinor)) {
+    throw new RangeError(`a total of ${invoice.totalMinor} takes no balance of ${applied}`);
+  }
+}
+
+function balanceAppliedOf(invoice: NewInvoice): bigint {
+  return invoice.balanceAppliedMinor ?? 0n;
+}
+
+/** Whoever worked out what is applied holds the lock already; it is what keeps two invoices from taking the same money. */
+async function requireBalance(tx: Tx, invoice: NewInvoice): Promise<void> {
+  const applied = balanceAppliedOf(invoice);
+  if (applied <= 0n) return;
+  await lockAccountBalance(tx, invoice);
+  const balance = await readAccountBalance(tx, invoice);
+  if (applied > balance) throw new RangeError(`a balance of ${balance} does not give ${applied}`);
 }
 
 async function insertDraft(tx: Tx, invoice: NewInvoice): Promise<string> {
   const row = await insertedRow<{ id: string }>(
     tx,
     `INSERT INTO invoices (id, environment, subscriber_id, subscription_id, period_id, kind, business_key, state, currency,
-                           subtotal_minor, tax_minor, total_minor, amount_due_minor, period_start_at, period_end_at, document)
+                           subtotal_minor, tax_minor, total_minor, balance_applied_minor, amount_due_minor, period_start_at,
+                           period_end_at, document)
      VALUES (:id, :environment, :subscriber_id, :subscription_id, :period_id, :kind, :business_key, 'draft', :currency,
-             :subtotal, :tax, :total, :total, :period_start_at, :period_end_at, :document)
+             :subtotal, :tax, :total, :applied, :due, :period_start_at, :period_end_at, :document)
      RETURNING id`,
     {
       id: newId('inv'),
@@ -137,6 +167,8 @@ async function insertDraft(tx: Tx, invoice: NewInvoice): Promise<string> {
       subtotal: invoice.subtotalMinor,
       tax: invoice.taxMinor,
       total: invoice.totalMinor,
+      applied: balanceAppliedOf(invoice),
+      due: invoice.totalMinor - balanceAppliedOf(invoice),
       period_start_at: invoice.periodStartAt,
       period_end_at: invoice.periodEndAt,
       document: JSON.stringify(invoice.document),
@@ -173,7 +205,7 @@ async function finalize(
   const series = `INV-${at.getUTCFullYear()}`;
   const place = await nextNumber(tx, invoice.environment, series);
   const number = `${series}-${place.toString().padStart(4, '0')}`;
-  const isPaid = invoice.totalMinor === 0n;
+  const isPaid = invoice.totalMinor === balanceAppliedOf(invoice);
   await tx.raw(
     `UPDATE invoices SET state = :state, payment_status = 'none', series = :series, number_in_series = :place,
             number = :number, content_digest = :digest, finalized_at = :at, paid_at = :paid_at
@@ -231,6 +263,22 @@ async function postInvoice(tx: Tx, invoiceId: string, invoice: NewInvoice): Prom
     kind: 'invoice',
     businessKey: `invoice:${invoiceId}`,
     entries,
+  });
+}
+
+/** The balance pays a part of the receivable; of a negative total it takes over what the receivable is below zero. */
+async function postBalance(tx: Tx, invoiceId: string, invoice: NewInvoice): Promise<void> {
+  const applied = balanceAppliedOf(invoice);
+  if (applied === 0n) return;
+  const account = { asset: invoice.currency, subscriberId: invoice.subscriberId } as const;
+  await postLedger(tx, {
+    environment: invoice.environment,
+    kind: 'balance',
+    businessKey: `balance:${invoiceId}`,
+    entries: [
+      { ...account, kind: 'account_balance', amount: applied },
+      { ...account, kind: 'receivable', amount: -applied },
+    ],
   });
 }
 

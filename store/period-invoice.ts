@@ -1,5 +1,6 @@
 /** The end of a period: its usage is final, its invoice is issued, the period is closed. One transaction. */
 import { assembleInvoice, type InvoiceDraft } from '../billing/invoice.ts';
+import { lockAccountBalance } from './account-balance.ts';
 import type { Reader, Tx } from './db.ts';
 import { readPeriodDocument } from './invoice-document.ts';
 import { readInvoiceInput } from './invoice-input.ts';
@@ -18,8 +19,9 @@ export type PeriodInvoicing =
 const FIRST_ISSUE = 1;
 
 /**
- * Rates the period, issues its invoice (also when nothing is due: a closed period has exactly one) and closes it, under
- * the lock that keeps the drain out, so that the invoice holds exactly the usage that was committed before.
+ * Rates the period, applies the subscriber's account balance, issues the invoice (also when nothing is due: a closed
+ * period has exactly one) and closes the period, under the lock that keeps the drain out, so that the invoice holds
+ * exactly the usage that was committed before.
  * Repeating it changes nothing and answers the same invoice. Throws RangeError when the period is not closing.
  */
 export async function invoicePeriod(tx: Tx, periodId: string, at: Date): Promise<PeriodInvoicing> {
@@ -38,6 +40,8 @@ export async function invoicePeriod(tx: Tx, periodId: string, at: Date): Promise
   if (earlier !== null) return { kind: 'earlier_open', periodSeq: earlier.seq };
 
   const subscription = await readSubscription(tx, period.subscriptionId);
+  // Before it is read, so that no other invoice applies the same balance.
+  await lockAccountBalance(tx, { ...subscription, currency: subscription.definition.currency });
   const draft = await draftPeriodInvoice(tx, subscription, period);
   const document = await readPeriodDocument(
     tx,
@@ -57,6 +61,7 @@ export async function invoicePeriod(tx: Tx, periodId: string, at: Date): Promise
       subtotalMinor: draft.subtotalMinor,
       taxMinor: draft.taxMinor,
       totalMinor: draft.totalMinor,
+      balanceAppliedMinor: draft.balanceAppliedMinor,
       periodStartAt: period.startAt,
       periodEndAt: period.endAt,
       document,

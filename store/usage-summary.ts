@@ -9,8 +9,8 @@ import { usageForInterval } from './usage.ts';
 export type UpcomingInvoice = { readonly period: Period; readonly draft: InvoiceDraft };
 
 /**
- * The invoice of the period that `nowMs` lies in, as of what is committed; equal to the cent to the final one if nothing
- * is used in between. Null before the first period and after the last.
+ * The invoice of the period that `nowMs` lies in, as of what is committed, with the account balance that is there to be
+ * applied; equal to the cent to the final one if nothing is used or invoiced in between. Null before the first period and after the last.
  */
 export async function upcomingInvoice(
   db: Db,

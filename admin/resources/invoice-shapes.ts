@@ -36,6 +36,11 @@ const taxes = z.array(
   }),
 );
 
+const balanceFields = {
+  balance_applied: amountText('Taken from the account balance; below zero: given to it.'),
+  amount_due: amountText('Total less what the account balance gives; never below zero.'),
+};
+
 export const Invoice = z
   .strictObject({
     id: z.string(),
@@ -56,8 +61,8 @@ export const Invoice = z
     subtotal: amountText('Sum of the lines.'),
     taxes,
     tax: amountText('Sum of the taxes.'),
-    total: amountText('What is owed.'),
-    amount_due: amountText('What is owed after the account balance.'),
+    total: amountText('What is owed; below zero, what is given to the account balance.'),
+    ...balanceFields,
     total_text: z.string().meta({ description: 'For people: $82.45.' }),
     html_path: z.string(),
     created_at: instantText(),
@@ -93,6 +98,7 @@ export const UpcomingInvoice = z
     taxes,
     tax: amountText('Sum of the taxes.'),
     total: amountText('What the invoice would be now.'),
+    ...balanceFields,
     total_text: z.string(),
   })
   .meta({ id: 'UpcomingInvoice' });
@@ -156,6 +162,7 @@ export function invoiceToWire(
     taxes: row.document.taxes.map((tax) => ({ ...tax })),
     tax: amount(row.tax_minor),
     total: amount(row.total_minor),
+    balance_applied: amount(row.balance_applied_minor),
     amount_due: amount(row.amount_due_minor),
     total_text: formatMoney(row.total_minor, currency),
     html_path: `/api/v1/invoices/${row.id}.html`,
@@ -199,6 +206,8 @@ export function upcomingToWire(
     })),
     tax: amount(draft.taxMinor),
     total: amount(draft.totalMinor),
+    balance_applied: amount(draft.balanceAppliedMinor),
+    amount_due: amount(draft.amountDueMinor),
     total_text: formatMoney(draft.totalMinor, currency),
   };
 }
@@ -232,6 +241,8 @@ const totalsExample = {
   taxes: [{ label: 'Tax (0%)', percent: '0', base: '82.45', amount: '0.00' }],
   tax: '0.00',
   total: '82.45',
+  balance_applied: '0.00',
+  amount_due: '82.45',
   total_text: '$82.45',
 };
 export const upcomingExample = {
@@ -260,7 +271,6 @@ export const invoiceExample = {
   currency: 'USD',
   lines: [{ id: 'line_5h2k9x0q7w3m1n8b4v6c2z', ...lineExample }],
   ...totalsExample,
-  amount_due: '82.45',
   html_path: '/api/v1/invoices/inv_5h2k9x0q7w3m1n8b4v6c2z.html',
   created_at: '2025-02-01T00:00:05.000Z',
   finalized_at: '2025-02-01T00:00:05.000Z',

@@ -3,7 +3,12 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { inTransaction } from '../../store/db.ts';
-import { issueInvoice, markInvoicePaid } from '../../store/invoices.ts';
+import {
+  type Invoice,
+  issueInvoice,
+  markInvoicePaid,
+  type NewInvoice,
+} from '../../store/invoices.ts';
 import { seedCatalogue, startAdmin, type TestAdmin } from './support.ts';
 
 const snapshotFile = join(import.meta.dirname, '..', 'snapshots', 'example-invoice.html');
@@ -72,6 +77,31 @@ describe('admin › pages', () => {
     assert.ok(list.text.includes(invoiceId));
     const none = await admin.call('GET', '/api/v1/invoices?subscriber_id=nobody');
     assert.deepEqual(none.body['data'], []);
+  });
+
+  it('shows what an invoice took from the account balance or gave to it, and then what is due', async () => {
+    const { body } = await admin.call('POST', '/api/v1/subscribers', { body: { name: 'Ada' } });
+    const told = async (totalMinor: bigint, balanceAppliedMinor: bigint) => {
+      const of = { totalMinor, balanceAppliedMinor };
+      const { id } = await issueWithBalance(admin, String(body['id']), of);
+      const json = (await admin.call('GET', `/api/v1/invoices/${id}`)).body;
+      const { text } = await admin.call('GET', `/api/v1/invoices/${id}.html`);
+      const words = text.replaceAll(/<[^>]+>/g, ' ').replaceAll(/\s+/g, ' ');
+      const amounts = ['state', 'total', 'balance_applied', 'amount_due'].map((key) => json[key]);
+      return { amounts, foot: words.slice(words.indexOf('Total '), words.indexOf(' All amounts')) };
+    };
+    assert.deepEqual(await told(-100n, -100n), {
+      amounts: ['paid', '-1.00', '-1.00', '0.00'],
+      foot: 'Total -$1.00 To account balance $1.00 Amount due $0.00',
+    });
+    assert.deepEqual(await told(8245n, 100n), {
+      amounts: ['open', '82.45', '1.00', '81.45'],
+      foot: 'Total $82.45 From account balance -$1.00 Amount due $81.45',
+    });
+    assert.deepEqual(await told(500n, 0n), {
+      amounts: ['open', '5.00', '0.00', '5.00'],
+      foot: 'Total $5.00',
+    });
   });
 
   it('asks who is there before it shows a subscriber, and keeps the token in an HttpOnly cookie', async () => {
@@ -151,60 +181,82 @@ async function issueExample(admin: TestAdmin, subscriberId: string): Promise<str
     .insert({ environment: 'test', series: 'INV-2025', last_number: 41 });
   return inTransaction(admin.db, async (tx) => {
     const at = new Date('2025-02-01T00:00:05Z');
-    const invoice = await issueInvoice(
-      tx,
-      {
-        environment: 'test',
-        subscriberId,
-        subscriptionId: null,
-        periodId: null,
-        kind: 'period',
-        businessKey: 'period:example:0:1',
-        currency: 'USD',
-        subtotalMinor: 8245n,
-        taxMinor: 0n,
-        totalMinor: 8245n,
-        periodStartAt: new Date('2025-01-01T00:00:00Z'),
-        periodEndAt: new Date('2025-02-01T00:00:00Z'),
-        document: {
-          v: 1,
-          subscriber: {
-            id: subscriberId,
-            lookup_id: 'acme',
-            name: 'Acme <b>& Sons</b>',
-            email: 'billing@acme.example',
-            address: '1 Main Street\nSpringfield',
-            tax_id: null,
-          },
-          plan: {
-            id: 'plan_0000000000000000000000',
-            lookup_id: 'payg',
-            name: 'Pay-as-you-go',
-            version: 1,
-            product: 'Demo API',
-          },
-          time_zone: 'UTC',
-          period_text: 'Jan 1 – Jan 31, 2025',
-          taxes: [{ label: 'Tax (0%)', percent: '0', base: '82.45', amount: '0.00' }],
-        },
-        lines: [
-          {
-            kind: 'usage',
-            chargeId: null,
-            meterId: null,
-            planVersionId: null,
-            description: 'API Calls (82,450 calls × $0.001)',
-            label: 'API calls ($0.001 each)',
-            quantity: 82_450n,
-            unitPrice: '0.001',
-            amountMinor: 8245n,
-            details: { model: 'flat' },
-          },
-        ],
-      },
-      at,
-    );
+    const invoice = await issueInvoice(tx, exampleInvoice(subscriberId), at);
     await markInvoicePaid(tx, invoice.id, at);
     return invoice.id;
   });
+}
+
+function exampleInvoice(subscriberId: string): NewInvoice {
+  return {
+    environment: 'test',
+    subscriberId,
+    subscriptionId: null,
+    periodId: null,
+    kind: 'period',
+    businessKey: 'period:example:0:1',
+    currency: 'USD',
+    subtotalMinor: 8245n,
+    taxMinor: 0n,
+    totalMinor: 8245n,
+    periodStartAt: new Date('2025-01-01T00:00:00Z'),
+    periodEndAt: new Date('2025-02-01T00:00:00Z'),
+    document: {
+      v: 1,
+      subscriber: {
+        id: subscriberId,
+        lookup_id: 'acme',
+        name: 'Acme <b>& Sons</b>',
+        email: 'billing@acme.example',
+        address: '1 Main Street\nSpringfield',
+        tax_id: null,
+      },
+      plan: {
+        id: 'plan_0000000000000000000000',
+        lookup_id: 'payg',
+        name: 'Pay-as-you-go',
+        version: 1,
+        product: 'Demo API',
+      },
+      time_zone: 'UTC',
+      period_text: 'Jan 1 – Jan 31, 2025',
+      taxes: [{ label: 'Tax (0%)', percent: '0', base: '82.45', amount: '0.00' }],
+    },
+    lines: [
+      {
+        kind: 'usage',
+        chargeId: null,
+        meterId: null,
+        planVersionId: null,
+        description: 'API Calls (82,450 calls × $0.001)',
+        label: 'API calls ($0.001 each)',
+        quantity: 82_450n,
+        unitPrice: '0.001',
+        amountMinor: 8245n,
+        details: { model: 'flat' },
+      },
+    ],
+  };
+}
+
+/** The example for another amount, with what it takes from the account balance or gives to it. */
+function issueWithBalance(
+  admin: TestAdmin,
+  subscriberId: string,
+  of: { readonly totalMinor: bigint; readonly balanceAppliedMinor: bigint },
+): Promise<Invoice> {
+  const example = exampleInvoice(subscriberId);
+  return inTransaction(admin.db, (tx) =>
+    issueInvoice(
+      tx,
+      {
+        ...example,
+        ...of,
+        businessKey: `period:balance:${of.totalMinor}:1`,
+        subtotalMinor: of.totalMinor,
+        lines: example.lines.map((line) => ({ ...line, amountMinor: of.totalMinor })),
+      },
+      new Date('2025-02-01T00:00:05Z'),
+    ),
+  );
 }

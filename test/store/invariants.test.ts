@@ -139,6 +139,11 @@ const faults: readonly Fault[] = [
     "UPDATE invoices SET total_minor = total_minor + 1 WHERE id = ':inv'",
   ],
   [
+    'I16',
+    'a balance that makes what is due negative',
+    `UPDATE invoices SET balance_applied_minor = total_minor + 1, amount_due_minor = -1 WHERE id = ':inv'`,
+  ],
+  [
     'I17',
     'usage that was not billed',
     'UPDATE usage_rollups SET quantity = quantity + 1 WHERE segment_id = :seg0',
@@ -224,7 +229,7 @@ const faults: readonly Fault[] = [
   [
     'I28',
     'a number that is missing',
-    "UPDATE invoices SET number_in_series = number_in_series + 1, number = 'INV-x' WHERE id = ':inv'",
+    "UPDATE invoices SET number_in_series = number_in_series + 100, number = 'INV-x' WHERE id = ':inv'",
   ],
   [
     'I28',
@@ -246,6 +251,19 @@ const faults: readonly Fault[] = [
     'I32',
     'money that was taken and not posted',
     "UPDATE payments SET amount_minor = amount_minor + 1 WHERE kind = 'top_up'",
+  ],
+  [
+    'I33',
+    'an account balance that no invoice gave',
+    `UPDATE ledger_entries e SET amount = amount - 1 FROM accounts a
+    WHERE a.id = e.account_id AND a.kind = 'account_balance' AND e.amount < 0`,
+  ],
+  [
+    'I33',
+    'more taken from an account balance than it had',
+    `UPDATE invoices SET balance_applied_minor = 200 WHERE balance_applied_minor > 0;
+    UPDATE ledger_entries e SET amount = 200 FROM accounts a
+    WHERE a.id = e.account_id AND a.kind = 'account_balance' AND e.amount > 0`,
   ],
 ];
 
@@ -369,6 +387,7 @@ async function seedSound(db: Db): Promise<Record<string, string>> {
   const old = usage(world, party, { days: -11, period: 0, takes: take });
   await drain(db, [old]);
   const inv = await invoiceFirst(db, party, world);
+  await giveAndTakeBack(db, party);
   const event = usage(world, party, { days: -0.1, period: 1, takes: take });
   const unheld = { ...usage(world, party, { days: -0.1, period: 1 }), flags: ['unheld'] };
   const outside = {
@@ -548,17 +567,30 @@ function invoiceFirst(db: Db, party: Party, world: World): Promise<string> {
   });
 }
 
+const lineKinds = { period: 'usage', top_up: 'top_up', change: 'adjustment' } as const;
+
+/** An account balance of 150, of which 100 is used. */
+async function giveAndTakeBack(db: Db, party: Party): Promise<void> {
+  const owner = { environment: 'test', subscriberId: party.subscriberId, currency: 'EUR' };
+  for (const minor of [-150n, 100n]) {
+    const invoice = invoiceOf(owner, { kind: 'change', key: `${minor}`, minor });
+    await write(db, (tx) =>
+      issueInvoice(tx, { ...invoice, balanceAppliedMinor: minor }, new Date()),
+    );
+  }
+}
+
 function invoiceOf(
   owner: { readonly environment: string; readonly subscriberId: string; readonly currency: string },
   of: {
-    readonly kind: 'period' | 'top_up';
+    readonly kind: 'period' | 'top_up' | 'change';
     readonly key: string;
     readonly minor: bigint;
     readonly meterId?: string;
   },
 ): Parameters<typeof issueInvoice>[1] {
   const line: NewLine = {
-    kind: of.kind === 'period' ? 'usage' : 'top_up',
+    kind: lineKinds[of.kind],
     chargeId: null,
     meterId: of.meterId ?? null,
     planVersionId: null,
