@@ -142,12 +142,9 @@ export const LineExplanationAnswer = z
       .meta({
         description: "The rollups under the meter's aggregation: of before, and of all together.",
       }),
-    tiers: z
-      .array(ratedTier)
-      .nullable()
-      .meta({
-        description: 'What is billable of the total, split; a model without tiers has one.',
-      }),
+    tiers: z.array(ratedTier).nullable().meta({
+      description: 'What is billable of the total, split; a model without tiers has one.',
+    }),
     tiers_before: z.array(ratedTier).nullable(),
     usage_rollups: z.array(usageHour),
     credit_rollups: z.array(creditHour),
