@@ -1,6 +1,6 @@
 -- record(slot, epoch, subscriber, op, product, at_ms, n, (meter, quantity) × n): work that did not pass the gateway.
 -- Counted like settled use and never refused; past a hard limit it is marked. Outside the current segment it is passed on
--- without being counted: Postgres finds the segment by its instant.
+-- without being counted or named: Postgres finds subscription and segment by product and instant.
 -- → ok, over_limit, charged, overage, stream_id | already | stale_epoch
 local fault = callerFault(7)
 if fault then return refuse(fault) end
@@ -96,7 +96,7 @@ if #fields > 2 then call(unpack(fields)) end
 writeOperation(current, known[2], generation, op, format('s%.0f', charged))
 local streamId = append(format(
   'u|%s|%s|%s|%s|%.0f|%s||0|%s|%s|%.0f|%.0f|%s',
-  op, ARGV[3], segment and segment[7] or '', isCounted and segment[1] or '', at, product,
+  op, ARGV[3], isCounted and segment[7] or '', isCounted and segment[1] or '', at, product,
   table.concat(quantities, ','), table.concat(takes, ','), overage, written,
   isOver and 'external,over_limit' or 'external'
 ))

@@ -207,7 +207,7 @@ describe('shards/admin-client', () => {
     assert.deepEqual(lateUsage?.kind === 'usage' && lateUsage.flags, ['unheld']);
     assert.deepEqual(
       external?.kind === 'usage' && [external.segmentId, external.subscriptionId, external.flags],
-      ['', setting.subscriptionId, ['external']],
+      ['', '', ['external']],
     );
   });
 
