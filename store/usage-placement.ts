@@ -1,7 +1,7 @@
 import type { UsageFact } from '../billing/usage-fact.ts';
-import type { Tx } from './db.ts';
+import type { Reader, Tx } from './db.ts';
 import { numberArray, textArray } from './pg-array.ts';
-import { selectRows } from './query.ts';
+import { selectRow, selectRows } from './query.ts';
 
 /** Where an event belongs: its segment and period, or, for a period that is closed, where it is made good. */
 export type PlacedFact = {
@@ -115,6 +115,24 @@ function placeIn(segment: SegmentRow, fact: UsageFact): PlacedFact {
   };
 }
 
+const HOLDS_INSTANT = `b.subscriber_id = n.subscriber_id AND b.product_id = n.product_id
+  AND s.from_at <= to_timestamp(n.at_ms / 1000.0) AND s.until_at > to_timestamp(n.at_ms / 1000.0)
+  AND NOT s.void AND p.state <> 'void'`;
+
+/** Whether a subscription to the product holds the instant (epoch ms), so that use of then has a place. */
+export async function hasPlace(
+  reader: Reader,
+  use: { readonly subscriberId: string; readonly productId: string; readonly atMs: number },
+): Promise<boolean> {
+  const row = await selectRow(
+    reader,
+    `SELECT 1 AS found FROM (SELECT ?::text AS subscriber_id, ?::text AS product_id, ?::bigint AS at_ms) AS n
+     JOIN ${SEGMENT_TABLES} ON ${HOLDS_INSTANT} LIMIT 1`,
+    [use.subscriberId, use.productId, use.atMs],
+  );
+  return row !== null;
+}
+
 /** The segment, by operation id, that held the instant of a fact whose shard could not tell. */
 async function findSegments(
   tx: Tx,
@@ -127,10 +145,7 @@ async function findSegments(
      FROM unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::bigint[])
        AS n(op_id, subscriber_id, product_id, subscription_id, at_ms)
      JOIN ${SEGMENT_TABLES}
-       ON b.subscriber_id = n.subscriber_id AND b.product_id = n.product_id
-         AND n.subscription_id IN ('', b.id)
-         AND s.from_at <= to_timestamp(n.at_ms / 1000.0) AND s.until_at > to_timestamp(n.at_ms / 1000.0)
-         AND NOT s.void AND p.state <> 'void'
+       ON n.subscription_id IN ('', b.id) AND ${HOLDS_INSTANT}
      ORDER BY n.op_id, s.id DESC`,
     [
       textArray(facts.map((fact) => fact.opId)),

@@ -15,6 +15,7 @@ import { allMeters, type MeterRow } from '../../store/meters.ts';
 import { findProduct } from '../../store/products.ts';
 import { listSubscriptions, type SubscriptionRead } from '../../store/subscription-reads.ts';
 import { findSubscriber } from '../../store/subscribers.ts';
+import { hasPlace } from '../../store/usage-placement.ts';
 import { listUsageEvents, type UsageEvent } from '../../store/usage.ts';
 import type { Call } from '../call.ts';
 import { instant, listOf, matching, object, pageQuery, quantity, reference } from '../fields.ts';
@@ -93,7 +94,9 @@ const eventBody = object({
   product_id: reference(
     'Of which product; the only one that the subscriber has when absent',
   ).optional(),
-  occurred_at: instant('When the work was done; now when absent. At most 35 days ago.').optional(),
+  occurred_at: instant(
+    'When the work was done; now when absent. At most 35 days ago, within a subscription to the product.',
+  ).optional(),
   meter_id: reference('What was used').optional(),
   quantity: quantity("In the meter's smallest unit.").optional(),
   quantities: listOf(
@@ -179,17 +182,25 @@ async function readRow(from: Catalogue, input: EventInput): Promise<RowReading> 
     return refuse('not_found', `there is no subscriber ${input.subscriber_id}`);
   const product = await productOf(from, subscriber, input.product_id);
   if (product.kind === 'refused') return refuse(product.code, product.message);
-  return {
-    kind: 'event',
-    isDated: input.occurred_at !== undefined,
-    event: {
-      environment: from.call.environment,
-      source: input.source ?? 'api',
-      id: input.id,
-      subscriberId: subscriber.id,
-      usage: { product_id: product.id, at_ms: atMs, quantities: used },
-    },
+  const event: NewExternalEvent = {
+    environment: from.call.environment,
+    source: input.source ?? 'api',
+    id: input.id,
+    subscriberId: subscriber.id,
+    usage: { product_id: product.id, at_ms: atMs, quantities: used },
   };
+  if (!(await canBePlaced(from.call, event))) {
+    const when = new Date(atMs).toISOString();
+    return refuse('subscription_inactive', `no subscription to the product held at ${when}`);
+  }
+  return { kind: 'event', isDated: input.occurred_at !== undefined, event };
+}
+
+/** A repeat of an event that was written down is told what became of it, also when the subscription has ended since. */
+async function canBePlaced({ db }: Call, event: NewExternalEvent): Promise<boolean> {
+  const { subscriberId, usage } = event;
+  const use = { subscriberId, productId: usage.product_id, atMs: usage.at_ms };
+  return (await hasPlace(db, use)) || (await readEventTime(db, event)) !== null;
 }
 
 function quantitiesOf(

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 
 import { markCounted } from '../../store/external-events.ts';
+import { newId } from '../../store/ids.ts';
 import {
   isJson,
   seedCatalogue,
@@ -27,9 +28,61 @@ describe('admin › usage_events', () => {
     await post('/plans/payg/publish', {});
     await post('/subscribers', { name: 'Acme', lookup_id: 'acme' });
     await post('/subscribers', { name: 'Idle', lookup_id: 'idle' });
-    await post('/subscriptions', { subscriber_id: 'acme', plan_id: 'payg' });
+    await post('/subscribers', { name: 'Back', lookup_id: 'back' });
+    await subscribe('acme', { fromDay: -40, untilDay: 30 });
+    await subscribe('back', { fromDay: -20, untilDay: -10, isCanceled: true });
+    await subscribe('back', { fromDay: -1, untilDay: 30 });
   });
   after(() => admin.stop());
+
+  const DAY_MS = 86_400_000;
+  const inDays = (days: number): Date => new Date(Date.now() + days * DAY_MS);
+
+  /** A subscription as its activation leaves it: with one period of one segment. */
+  async function subscribe(
+    subscriber: string,
+    span: { readonly fromDay: number; readonly untilDay: number; readonly isCanceled?: boolean },
+  ): Promise<void> {
+    const created = await admin.call('POST', '/api/v1/subscriptions', {
+      body: { subscriber_id: subscriber, plan_id: 'payg' },
+    });
+    const subscription = await admin
+      .db('subscriptions as t')
+      .join('subscribers as s', 's.id', 't.subscriber_id')
+      .where({ 's.lookup_id': subscriber, 't.state': 'pending' })
+      .first('t.id', 't.plan_version_id');
+    assert.ok(subscription !== undefined, created.text);
+    const [from, until] = [inDays(span.fromDay), inDays(span.untilDay)];
+    const periodId = newId('per');
+    await admin.db('periods').insert({
+      id: periodId,
+      subscription_id: subscription.id,
+      seq: 0,
+      interval_index: 0,
+      interval_start_at: from,
+      interval_end_at: until,
+      start_at: from,
+      end_at: until,
+      state: 'open',
+    });
+    await admin.db('segments').insert({
+      subscription_id: subscription.id,
+      period_id: periodId,
+      plan_version_id: subscription.plan_version_id,
+      from_at: from,
+      until_at: until,
+      status: 'active',
+      overage: false,
+    });
+    await admin
+      .db('subscriptions')
+      .where({ id: subscription.id })
+      .update(
+        span.isCanceled === true
+          ? { state: 'canceled', started_at: from, cancel_at: until, ended_at: until }
+          : { state: 'active', started_at: from },
+      );
+  }
 
   const record = (events: readonly Json[], token = admin.tokens.ingest): Promise<Reply> =>
     admin.call('POST', '/api/v1/usage_events', { body: { events }, token });
@@ -84,8 +137,7 @@ describe('admin › usage_events', () => {
   });
 
   it('gives each row its own result: a bad one does not hold up the others', async () => {
-    const dayMs = 86_400_000;
-    const daysAgo = (days: number) => new Date(Date.now() - days * dayMs).toISOString();
+    const daysAgo = (days: number) => inDays(-days).toISOString();
     const reply = await record([
       event('r1'),
       event('r2', { subscriber_id: 'nobody' }),
@@ -115,6 +167,37 @@ describe('admin › usage_events', () => {
     );
     const rows = await admin.db('external_events').whereIn('id', ['r1', 'r7']).select('id');
     assert.equal(rows.length, 2);
+  });
+
+  it('refuses use of a time that no subscription to the product held', async () => {
+    const at = (id: string, days: number) =>
+      event(id, { subscriber_id: 'back', occurred_at: inDays(days).toISOString() });
+    const reply = await record([at('b1', -30), at('b2', -15), at('b3', -5), at('b4', -0.5)]);
+    assert.deepEqual(
+      results(reply).map(({ status, code }) => [status, code]),
+      [
+        ['refused', 'subscription_inactive'],
+        ['accepted', null],
+        ['refused', 'subscription_inactive'],
+        ['accepted', null],
+      ],
+    );
+    assert.match(String(results(reply)[0]?.['message']), /no subscription to the product held at/);
+    const rows = await admin.db('external_events').whereLike('id', 'b_').orderBy('id').select('id');
+    assert.deepEqual(rows, [{ id: 'b2' }, { id: 'b4' }]);
+  });
+
+  it('tells a repeat what became of the event, also after the subscription has ended', async () => {
+    await record([event('ended')]);
+    await admin.db('segments').update({ void: true });
+    try {
+      assert.deepEqual(statuses(await record([event('ended'), event('new')])), [
+        'duplicate',
+        'refused',
+      ]);
+    } finally {
+      await admin.db('segments').update({ void: false });
+    }
   });
 
   it('takes 1 to 100 events, and several meters in one', async () => {
