@@ -1,4 +1,4 @@
-import { microMax } from './credits.ts';
+import { formatCredits, microMax } from './credits.ts';
 import { isCurrency, parseUnitPrice } from './money.ts';
 import type {
   Charge,
@@ -13,6 +13,7 @@ import type {
 import type { ProblemCode } from './problem.ts';
 import { quantityGrammar, quantityMax } from './quantity.ts';
 import { isBillableAggregation } from './rate.ts';
+import { includedMicroMax, shardLimits } from './shard-limits.ts';
 import { checkedTiers, malformedPrice, type TierRange, tiersOfRanges } from './tiers.ts';
 
 /**
@@ -377,6 +378,15 @@ function featureFaults(draft: PlanDraft): Fault[] {
     draft.features.map((feature) => ({ name: feature.feature_key })),
     'features',
   );
+  const count = draft.features.length;
+  if (count > shardLimits.list) {
+    repeats.push(
+      fault('validation_failed', 'features', {
+        message: `the plan has ${count} features; ${shardLimits.list} is the most`,
+        mend: 'Take features out of the draft, or let one feature stand for several.',
+      }),
+    );
+  }
   return [
     ...repeats,
     ...draft.features.flatMap((feature, index) => limitFaults(feature, draft, index)),
@@ -453,10 +463,10 @@ function creditFaults(draft: PlanDraft): Fault[] {
   if (!/^[a-z][a-z0-9_]{0,62}$/.test(terms.unit)) {
     malformed('unit', { message: 'the unit has no key', mend: 'Use credit, or another word.' });
   }
-  if (!isMicro(terms.included_micro)) {
+  if (!isMicro(terms.included_micro) || BigInt(terms.included_micro) > includedMicroMax) {
     malformed('included_credits', {
       message: 'included_credits is out of bounds',
-      mend: 'Give a decimal from 0 with at most 6 places.',
+      mend: `Give a decimal from 0 to ${formatCredits(includedMicroMax)} with at most 6 places.`,
     });
   }
   if (!terms.burn.some((rate) => isMicro(rate.micro_per_unit) && rate.micro_per_unit !== '0')) {

@@ -48,6 +48,16 @@ export async function insertApiKey(
   );
 }
 
+/** How many keys of the subscriber are not revoked: what its shard must hold. Expired ones are among them. */
+export async function countLiveApiKeys(reader: Reader, subscriberId: string): Promise<number> {
+  const row = await selectRow<{ count: bigint }>(
+    reader,
+    'SELECT count(*) AS count FROM api_keys WHERE subscriber_id = ? AND revoked_at IS NULL',
+    [subscriberId],
+  );
+  return Number(row?.count ?? 0n);
+}
+
 export async function findApiKey(
   reader: Reader,
   environment: Environment,

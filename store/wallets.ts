@@ -1,3 +1,4 @@
+import { givenCreditLimits } from '../billing/shard-limits.ts';
 import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import { accountBalances, type AccountKind, postLedger } from './ledger.ts';
@@ -158,17 +159,88 @@ export async function grantCredits(tx: Tx, grant: CreditGrant): Promise<Granted>
   return { grantId, bucketId, coreSeq };
 }
 
+type BucketTerms = Pick<CreditGrant, 'priority' | 'class' | 'scope' | 'effectiveAt' | 'expiresAt'>;
+
+export type CreditRoom =
+  | { readonly kind: 'ok' }
+  /** With these credits, the subscriber would hold `wouldBeMicro` that were given or bought. */
+  | { readonly kind: 'balance_full'; readonly wouldBeMicro: bigint }
+  /** These credits would need a bucket of their own, and there are as many as there may be. */
+  | { readonly kind: 'buckets_full' };
+
 /**
- * A grant that is effective already joins a bucket of its group that is effective too: a shard keeps at most 16
+ * Whether credits may be given or sold: a shard that is full refuses them, and all that come after them. Top-ups that are
+ * being paid count as if they had come. Locks the subscriber row until the transaction ends, so that what is asked is
+ * still so when it is written. Whatever was let in before under `businessKey` is let in again.
+ */
+export async function creditRoom(
+  tx: Tx,
+  wanted: BucketTerms & {
+    readonly subscriberId: string;
+    readonly unit: string;
+    readonly amountMicro: bigint;
+    readonly businessKey: string;
+  },
+): Promise<CreditRoom> {
+  const { now } = await lockSubscriber(tx, wanted.subscriberId);
+  const known = await selectRows(
+    tx,
+    `SELECT 1 FROM grants WHERE business_key = :key UNION ALL SELECT 1 FROM top_ups WHERE business_key = :key`,
+    { key: wanted.businessKey },
+  );
+  if (known.length > 0) return { kind: 'ok' };
+  const held = await selectRows<{ bucket_id: bigint; micro: bigint }>(
+    tx,
+    `SELECT g.bucket_id, sum(g.remaining_micro) AS micro
+     FROM wallets w JOIN buckets b ON b.wallet_id = w.id JOIN grants g ON g.bucket_id = b.id
+     WHERE w.subscriber_id = ? AND (b.expires_at IS NULL OR b.expires_at > ?)
+       AND g.source <> 'recurring' AND g.voided_at IS NULL AND g.remaining_micro > 0
+     GROUP BY g.bucket_id`,
+    [wanted.subscriberId, now],
+  );
+  const [coming] = await selectRows<{ micro: bigint }>(
+    tx,
+    `SELECT coalesce(sum(credits_micro), 0) AS micro FROM top_ups WHERE subscriber_id = ? AND state = 'pending'`,
+    [wanted.subscriberId],
+  );
+  const wouldBeMicro = held.reduce(
+    (sum, { micro }) => sum + micro,
+    wanted.amountMicro + (coming?.micro ?? 0n),
+  );
+  if (wouldBeMicro > givenCreditLimits.balanceMicro) return { kind: 'balance_full', wouldBeMicro };
+  const walletId = await ensureWallet(tx, wanted);
+  const joined = await findBucket(tx, { walletId, grant: wanted, now });
+  const others = held.filter(({ bucket_id: id }) => id !== joined);
+  return others.length < givenCreditLimits.buckets ? { kind: 'ok' } : { kind: 'buckets_full' };
+}
+
+/**
+ * A grant that is effective already joins a bucket of its group that is effective too: a shard keeps few
  * buckets, and a bucket for each of a hundred top-ups would differ in nothing but its beginning.
  */
 async function ensureBucket(
   tx: Tx,
-  args: { readonly walletId: string; readonly grant: CreditGrant; readonly now: Date },
+  args: { readonly walletId: string; readonly grant: BucketTerms; readonly now: Date },
 ): Promise<bigint> {
+  const found = await findBucket(tx, args);
+  if (found !== null) return found;
+  const { walletId, grant } = args;
+  const made = await selectRows<{ id: bigint }>(
+    tx,
+    `INSERT INTO buckets (wallet_id, priority, class, scope, expires_at, effective_at)
+     VALUES (?, ?, ?, ?::text[], ?, ?) RETURNING id`,
+    [...groupOf(walletId, grant), grant.effectiveAt],
+  );
+  const id = made[0]?.id;
+  if (id === undefined) throw new Error(`no bucket was made in ${walletId}`);
+  return id;
+}
+
+async function findBucket(
+  tx: Tx,
+  args: { readonly walletId: string; readonly grant: BucketTerms; readonly now: Date },
+): Promise<bigint | null> {
   const { walletId, grant, now } = args;
-  const scope = [...new Set(grant.scope ?? [])].toSorted();
-  const group = [walletId, grant.priority ?? 100, grant.class, scope, grant.expiresAt];
   const isEffective = grant.effectiveAt.getTime() <= now.getTime();
   const found = await selectRows<{ id: bigint }>(
     tx,
@@ -176,18 +248,15 @@ async function ensureBucket(
        AND expires_at IS NOT DISTINCT FROM ?::timestamptz
        AND (effective_at = ? OR (?::boolean AND effective_at <= ?))
      ORDER BY effective_at DESC, id LIMIT 1`,
-    [...group, grant.effectiveAt, isEffective, grant.effectiveAt],
+    [...groupOf(walletId, grant), grant.effectiveAt, isEffective, grant.effectiveAt],
   );
-  if (found[0] !== undefined) return found[0].id;
-  const made = await selectRows<{ id: bigint }>(
-    tx,
-    `INSERT INTO buckets (wallet_id, priority, class, scope, expires_at, effective_at)
-     VALUES (?, ?, ?, ?::text[], ?, ?) RETURNING id`,
-    [...group, grant.effectiveAt],
-  );
-  const id = made[0]?.id;
-  if (id === undefined) throw new Error(`no bucket was made for ${grant.businessKey}`);
-  return id;
+  return found[0]?.id ?? null;
+}
+
+/** Grants that are alike in this may share a bucket. */
+function groupOf(walletId: string, grant: BucketTerms) {
+  const scope = [...new Set(grant.scope ?? [])].toSorted();
+  return [walletId, grant.priority ?? 100, grant.class, scope, grant.expiresAt];
 }
 
 /**

@@ -1,4 +1,5 @@
 import { publishPlan } from '../../billing/publish.ts';
+import { shardLimits } from '../../billing/shard-limits.ts';
 import type { Reader, Tx } from '../../store/db.ts';
 import { allMeters } from '../../store/meters.ts';
 import {
@@ -364,7 +365,7 @@ the limit is the free part. A feature that the draft has already gets the new li
     reset_interval: 'month',
   },
   answers: planAnswers('The plan with it.', 201),
-  problems: ['plan_version_published'],
+  problems: ['plan_version_published', 'conflict'],
   handle: async (call, { body }) => {
     await requirePlan(call, call.param('plan_id'));
     const feature = await requireFeature(call, body.feature_id).catch((error: unknown) => {
@@ -379,6 +380,12 @@ the limit is the free part. A feature that the draft has already gets the new li
         limit_type: body.limit_type ?? 'HARD',
         reset_interval: body.reset_interval ?? 'period',
       });
+      if ((await listPlanFeatures(tx, draft.id)).length > shardLimits.list) {
+        throw new ApiProblem(
+          'conflict',
+          `The draft has ${shardLimits.list} features, and there can be no more. Take another one out with DELETE /api/v1/plans/${plan.id}/features/{feature_id} first.`,
+        );
+      }
       return { status: 201, body: await planToWire(tx, plan, draft) };
     });
   },

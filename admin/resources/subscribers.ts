@@ -3,8 +3,10 @@ import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 
 import { formatApiKey, secretOf } from '../../billing/api-key.ts';
+import { shardLimits } from '../../billing/shard-limits.ts';
 import { slotOf } from '../../billing/slot.ts';
 import {
+  countLiveApiKeys,
   findApiKey,
   insertApiKey,
   listApiKeys,
@@ -23,7 +25,7 @@ import {
 } from '../../store/subscribers.ts';
 import type { Call } from '../call.ts';
 import { instant, lines, listOf, matching, object, reference, text, timeZone } from '../fields.ts';
-import { fieldProblem, notFound } from '../problems.ts';
+import { ApiProblem, fieldProblem, notFound } from '../problems.ts';
 import { operators, readers, route, type Route } from '../route.ts';
 import {
   answers,
@@ -310,7 +312,8 @@ const apiKeyRoutes: readonly Route[] = [
     path: '/subscribers/{subscriber_id}/api_keys',
     tag: 'API keys',
     summary: 'Create an API key',
-    description: 'The key is in this answer and nowhere else: only a digest of it is kept.',
+    description: `The key is in this answer and nowhere else: only a digest of it is kept. A subscriber has at most
+${shardLimits.keys} keys that are not revoked.`,
     roles: operators,
     isSecret: true,
     bodyOptional: true,
@@ -329,6 +332,7 @@ const apiKeyRoutes: readonly Route[] = [
         in_effect: true,
       },
     }),
+    problems: ['conflict'],
     handle: async (call, { body }) => {
       const subscriber = await requireSubscriber(call, call.param('subscriber_id'));
       const productIds = await productIdsOf(call, body.product_ids ?? []);
@@ -345,6 +349,14 @@ const apiKeyRoutes: readonly Route[] = [
       const made = await call.begin(async (tx, now) => {
         // An earlier try died before its answer went out: nobody has the key that it made.
         if (lost !== null) await revokeApiKey(tx, lost, now);
+        // It locks the subscriber: two who ask at once are counted one after the other.
+        const version = await bumpRuntime(tx, subscriber.id);
+        if ((await countLiveApiKeys(tx, subscriber.id)) >= shardLimits.keys) {
+          throw new ApiProblem(
+            'conflict',
+            `The subscriber has ${shardLimits.keys} keys that are not revoked, and there can be no more. Revoke one that is not needed with POST /api/v1/api_keys/{api_key_id}/revoke; expired keys count until they are revoked.`,
+          );
+        }
         const row = await insertApiKey(tx, {
           environment: call.environment,
           subscriber_id: subscriber.id,
@@ -354,7 +366,6 @@ const apiKeyRoutes: readonly Route[] = [
           product_ids: productIds,
           expires_at: expiresAt,
         });
-        const version = await bumpRuntime(tx, subscriber.id);
         return {
           value: { row, version },
           audit: { action: 'api_key.create', objectId: row.id },

@@ -2,13 +2,15 @@ import { z } from 'zod';
 
 import { formatCredits } from '../../billing/credits.ts';
 import { parseAmount } from '../../billing/money.ts';
+import { givenCreditLimits } from '../../billing/shard-limits.ts';
 import { ShardUnavailable, type SubscriberState } from '../../shards/port.ts';
 import { bucketsAhead, creditsAhead } from '../../store/bucket-reads.ts';
 import { findMeter } from '../../store/meters.ts';
 import { waitForApplied } from '../../store/projection.ts';
 import { findTopUp, listTopUps, type TopUpRead } from '../../store/top-up-reads.ts';
+import type { Tx } from '../../store/db.ts';
 import { createTopUp } from '../../store/top-ups.ts';
-import { ensureWallet, grantCredits, walletBalances } from '../../store/wallets.ts';
+import { creditRoom, ensureWallet, grantCredits, walletBalances } from '../../store/wallets.ts';
 import { summaries } from '../../workflows/contracts.ts';
 import type { Call } from '../call.ts';
 import {
@@ -181,6 +183,24 @@ function businessKeyOf(call: Call, what: string): string {
   return `${what}:${call.token.id}:${call.idempotency?.key ?? call.requestId}`;
 }
 
+/** Refuses credits that the subscriber's shard would not take, before anything is paid or written. */
+async function requireCreditRoom(tx: Tx, wanted: Parameters<typeof creditRoom>[1]): Promise<void> {
+  const room = await creditRoom(tx, wanted);
+  if (room.kind === 'balance_full') {
+    const most = formatCredits(givenCreditLimits.balanceMicro);
+    throw new ApiProblem(
+      'conflict',
+      `With these, the subscriber would hold ${formatCredits(room.wouldBeMicro)} credits that were given or bought; ${most} is the most. Take fewer, or wait until some are spent.`,
+    );
+  }
+  if (room.kind === 'buckets_full') {
+    throw new ApiProblem(
+      'conflict',
+      `The subscriber holds credits on ${givenCreditLimits.buckets} different terms, and there can be no more. Give them the unit, class, priority, scope, effective_at and expires_at of earlier ones, or wait until some are spent or expire.`,
+    );
+  }
+}
+
 const createTopUpRoute = route({
   operationId: 'createTopUp',
   method: 'post',
@@ -208,7 +228,12 @@ was declined. Send an Idempotency-Key: a repeat with it never charges twice.`,
       },
     },
   ),
-  problems: ['payment_method_needed', 'payment_declined', 'workflow_engine_unavailable'],
+  problems: [
+    'conflict',
+    'payment_method_needed',
+    'payment_declined',
+    'workflow_engine_unavailable',
+  ],
   handle: async (call, { body }) => {
     const subscriber = await requireSubscriber(call, call.param('subscriber_id'));
     const creditsMicro = readCredits(body.credits, 'credits');
@@ -224,11 +249,19 @@ was declined. Send an Idempotency-Key: a repeat with it never charges twice.`,
         `The subscriber has no payment method. Set one with PATCH /api/v1/subscribers/${subscriber.id}.`,
       );
     }
-    const topUpId = await call.begin(async (tx) => {
-      const walletId = await ensureWallet(tx, {
+    const topUpId = await call.begin(async (tx, now) => {
+      const unit = body.unit ?? 'credit';
+      const businessKey = businessKeyOf(call, 'top_up');
+      await requireCreditRoom(tx, {
         subscriberId: subscriber.id,
-        unit: body.unit ?? 'credit',
+        unit,
+        businessKey,
+        amountMicro: creditsMicro,
+        class: 'paid',
+        effectiveAt: now,
+        expiresAt: null,
       });
+      const walletId = await ensureWallet(tx, { subscriberId: subscriber.id, unit });
       const made = await createTopUp(tx, {
         environment: call.environment,
         subscriberId: subscriber.id,
@@ -236,7 +269,7 @@ was declined. Send an Idempotency-Key: a repeat with it never charges twice.`,
         creditsMicro,
         amountMinor,
         currency: body.currency,
-        businessKey: businessKeyOf(call, 'top_up'),
+        businessKey,
       });
       return {
         value: made.topUpId,
@@ -287,6 +320,7 @@ const createGrant = route({
   }),
   bodyExample: { credits: '250' },
   answers: answers(201, { description: 'Given.', schema: Grant, example: grantExample }),
+  problems: ['conflict'],
   handle: async (call, { body }) => {
     const subscriber = await requireSubscriber(call, call.param('subscriber_id'));
     const amountMicro = readCredits(body.credits, 'credits');
@@ -306,14 +340,16 @@ const createGrant = route({
         expiresAt,
         scope,
       } as const;
-      const granted = await grantCredits(tx, {
+      const given = {
         ...terms,
         environment: call.environment,
         subscriberId: subscriber.id,
         businessKey: businessKeyOf(call, 'manual'),
         source: 'manual',
         amountMicro,
-      });
+      } as const;
+      await requireCreditRoom(tx, given);
+      const granted = await grantCredits(tx, given);
       return {
         value: { granted, terms },
         audit: {

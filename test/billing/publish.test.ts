@@ -300,6 +300,15 @@ describe('billing/publish › refuses, each by name and with its mend', () => {
       ['limit_without_meter'],
     ],
     ['a limit out of bounds', { features: [limit({ limit: 10n ** 15n })] }, ['validation_failed']],
+    [
+      'more features than a shard takes',
+      {
+        features: Array.from({ length: 129 }, (_, index) =>
+          limit({ feature_key: `feature_${index}`, feature_name: `Feature ${index}`, limit: null }),
+        ),
+      },
+      ['validation_failed'],
+    ],
     ['a feature twice', { features: [limit(), limit()] }, ['duplicate_name']],
     ['an unknown currency', { currency: 'usd' }, ['currency_unknown']],
     ['no intervals', { interval_count: 0 }, ['validation_failed']],
@@ -417,6 +426,12 @@ describe('billing/publish › refuses, each by name and with its mend', () => {
       { credit_terms: { ...credits, burn: [...credits.burn, ...credits.burn] } },
       ['duplicate_name'],
     ],
+    [
+      'more included credits than a wallet has room for',
+      { credit_terms: { ...credits, included_micro: '125000000000001' } },
+      ['credit_terms_malformed'],
+    ],
+    ['as many as it has', { credit_terms: { ...credits, included_micro: '125000000000000' } }, []],
     [
       'too many included credits',
       { credit_terms: { ...credits, included_micro: '1000000000000000' } },
