@@ -13,7 +13,6 @@ import {
   postSeal,
 } from '../store/credit-facts.ts';
 import { type Db, inTransaction, type Tx } from '../store/db.ts';
-import { BucketOverdrawn } from '../store/grant-remainders.ts';
 import { advanceCursor, CursorLost, parkFact, type StreamName } from '../store/stream-cursors.ts';
 import { postUsage } from '../store/usage-batch.ts';
 
@@ -176,7 +175,7 @@ function postOther(tx: Tx, place: FactPlace, fact: Exclude<StreamFact, UsageFact
  * statement would else put every fact aside.
  */
 function isFaultOfFact(error: unknown): boolean {
-  if (error instanceof FactRefused || error instanceof BucketOverdrawn) return true;
+  if (error instanceof FactRefused) return true;
   if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string')
     return false;
   return /^(22|23)...$|^P0001$/.test(error.code);

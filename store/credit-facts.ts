@@ -1,7 +1,12 @@
 import type { DebitFact, ExpiredFact, LowFact, SealFact } from '../billing/usage-fact.ts';
 import type { Tx } from './db.ts';
-import { type BucketOwner, readBucketOwners, takeFromGrants } from './grant-remainders.ts';
-import { postLedger } from './ledger.ts';
+import {
+  type BucketOwner,
+  type BucketTake,
+  readBucketOwners,
+  takeFromGrants,
+} from './grant-remainders.ts';
+import { isPosted, postLedger } from './ledger.ts';
 import { selectRow, selectRows } from './query.ts';
 import type { StreamName } from './stream-cursors.ts';
 
@@ -18,22 +23,33 @@ export type FactPlace = StreamName & { readonly streamId: string };
 const placeKey = (place: FactPlace): string =>
   `${place.shard}:${place.incarnation}:${place.streamId}`;
 
-/** Credits that went with their bucket: available −, expired +. */
+/** Credits that went with their bucket, as far as the grants still had them: available −, expired +. */
 export async function postExpired(tx: Tx, place: FactPlace, fact: ExpiredFact): Promise<void> {
   const owner = await ownerOf(tx, fact);
-  const amount = BigInt(fact.micro);
+  const businessKey = `expired:${placeKey(place)}`;
+  if (await isPosted(tx, businessKey)) return;
+  const amount = await takeFromBucket(tx, { bucketId: owner.bucketId, micro: BigInt(fact.micro) });
   if (amount === 0n) return;
   const asset = `credit:${owner.unit}`;
-  const { posted } = await postLedger(tx, {
+  await postLedger(tx, {
     environment: owner.environment,
     kind: 'expired',
-    businessKey: `expired:${placeKey(place)}`,
+    businessKey,
     entries: [
       { asset, kind: 'available', subscriberId: owner.subscriberId, amount: -amount },
       { asset, kind: 'expired', subscriberId: owner.subscriberId, amount },
     ],
   });
-  if (posted) await takeFromGrants(tx, [{ bucketId: owner.bucketId, micro: amount }]);
+}
+
+/** Takes what the shard took from one bucket, and gives how much of it the grants had. */
+async function takeFromBucket(
+  tx: Tx,
+  take: BucketTake,
+  firstGrantId: string | null = null,
+): Promise<bigint> {
+  const lacking = await takeFromGrants(tx, [take], firstGrantId);
+  return take.micro - (lacking.get(take.bucketId) ?? 0n);
 }
 
 async function ownerOf(
@@ -56,7 +72,8 @@ type LoggedDebit = {
 };
 
 /**
- * What the shard really took for a void or a debit of the core log: exactly that is posted, once for each entry.
+ * What the shard really took for a void or a debit of the core log: exactly that is posted, once for each entry, as far
+ * as the grants still had it.
  * The debit of an unheld use turns into its spend; everything else is given back (available −, refunded +).
  */
 export async function postDebit(tx: Tx, fact: DebitFact): Promise<void> {
@@ -71,8 +88,10 @@ export async function postDebit(tx: Tx, fact: DebitFact): Promise<void> {
     throw new FactRefused(`the core log has no such debit: ${fact.subscriberId}, ${fact.coreSeq}`);
   }
   if (logged.taken_micro !== null) return;
-  const amount = BigInt(fact.takenMicro);
-  if (amount > logged.amount_micro) throw new FactRefused('it took more than was asked for');
+  const taken = BigInt(fact.takenMicro);
+  if (taken > logged.amount_micro) throw new FactRefused('it took more than was asked for');
+  const grantId = /^void:(grant_.+)$/.exec(logged.business_key)?.[1] ?? null;
+  const amount = await takeFromBucket(tx, { bucketId: owner.bucketId, micro: taken }, grantId);
   await selectRows(tx, 'UPDATE core_log SET taken_micro = ? WHERE subscriber_id = ? AND seq = ?', [
     amount,
     fact.subscriberId,
@@ -94,8 +113,6 @@ export async function postDebit(tx: Tx, fact: DebitFact): Promise<void> {
       { asset, kind, subscriberId: fact.subscriberId, amount },
     ],
   });
-  const grantId = /^void:(grant_.+)$/.exec(logged.business_key)?.[1] ?? null;
-  await takeFromGrants(tx, [{ bucketId: owner.bucketId, micro: amount }], grantId);
 }
 
 /**

@@ -4,32 +4,12 @@ import { selectRows } from './query.ts';
 
 export type BucketTake = { readonly bucketId: bigint; readonly micro: bigint };
 
-/** The shard took more from a bucket than Postgres ever gave to it: never posted, for no balance goes below zero. */
-export class BucketOverdrawn extends Error {
-  readonly bucketId: bigint;
-  constructor(bucketId: bigint, shortMicro: bigint) {
-    super(`bucket ${bucketId} lacks ${shortMicro} micro-credits of what was taken from it`);
-    this.name = 'BucketOverdrawn';
-    this.bucketId = bucketId;
-  }
-}
-
 /**
  * Takes from the grants of each bucket, the oldest first, what the shard has taken from the bucket as a whole.
- * `firstGrantId` is emptied before the others (a void names its grant). Throws BucketOverdrawn.
+ * `firstGrantId` is emptied before the others (a void names its grant). Gives what each bucket lacked, without those that
+ * lacked nothing: a shard that lost the tail of its log has credits that were spent before, and no balance goes below zero.
  */
 export async function takeFromGrants(
-  tx: Tx,
-  takes: readonly BucketTake[],
-  firstGrantId: string | null = null,
-): Promise<void> {
-  for (const [bucketId, short] of await takeWhatIsThere(tx, takes, firstGrantId)) {
-    throw new BucketOverdrawn(bucketId, short);
-  }
-}
-
-/** The same as far as the grants go; gives what each bucket lacked, without those that lacked nothing. */
-export async function takeWhatIsThere(
   tx: Tx,
   takes: readonly BucketTake[],
   firstGrantId: string | null = null,

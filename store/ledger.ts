@@ -63,6 +63,12 @@ export async function postLedger(
   return { txnId, posted: true };
 }
 
+/** Whether the business fact has been posted. */
+export async function isPosted(tx: Reader, businessKey: string): Promise<boolean> {
+  const sql = 'SELECT 1 AS found FROM ledger_txns WHERE business_key = ?';
+  return (await selectRow(tx, sql, [businessKey])) !== null;
+}
+
 async function txnOf(tx: Tx, businessKey: string): Promise<bigint> {
   const found = await selectRow<{ id: bigint }>(
     tx,

@@ -1,5 +1,5 @@
 import type { Tx } from './db.ts';
-import { takeWhatIsThere } from './grant-remainders.ts';
+import { takeFromGrants } from './grant-remainders.ts';
 import { numberArray, textArray } from './pg-array.ts';
 import { selectRows } from './query.ts';
 import type { UsageEntry } from './usage-batch.ts';
@@ -13,7 +13,7 @@ export async function spendFromGrants(
   tx: Tx,
   fresh: readonly UsageEntry[],
 ): Promise<readonly UsageEntry[]> {
-  const lacking = await takeWhatIsThere(
+  const lacking = await takeFromGrants(
     tx,
     fresh.flatMap((entry) =>
       entry.takes.map(({ bucketId, micro }) => ({

@@ -454,6 +454,46 @@ describe('drain/drainer', () => {
     assert.deepEqual(await violationsOfMoney(), []);
   });
 
+  it('expires and gives back no more than the grants still have, when the shard has spent credits again', async () => {
+    const expiring = await giveCredits(bench.db, party, {
+      key: '1',
+      micro: 3_000_000n,
+      expiresAt: new Date('2025-06-01T00:00:00Z'),
+    });
+    const voided = await giveCredits(bench.db, party, { key: '2', micro: 2_000_000n });
+    const seq = Number(await write(bench.db, (tx) => voidGrant(tx, voided.grantId)));
+    await bench.add([
+      usageFact(bench.world, party, {
+        takes: [
+          { bucketId: expiring.bucketId, micro: 2_000_000 },
+          { bucketId: voided.bucketId, micro: 2_000_000 },
+        ],
+      }),
+    ]);
+    await drainAll(bench);
+    const of = { subscriberId: party.subscriberId, atMs: Date.now() };
+    const expired = { kind: 'expired' as const, ...of, bucketId: expiring.bucketId };
+    await bench.add([
+      { ...expired, micro: 3_000_000 },
+      { ...expired, micro: 1_000_000 },
+      { kind: 'debit', ...of, coreSeq: seq, bucketId: voided.bucketId, takenMicro: 1_500_000 },
+    ]);
+    const drainer = await drainAll(bench);
+    assert.equal(drainer.stats().parked, 0);
+    const [balance] = await walletBalances(bench.db, party.subscriberId);
+    assert.deepEqual(
+      [balance?.available, balance?.spent, balance?.expired, balance?.refunded],
+      [0n, 4_000_000n, 1_000_000n, 0n],
+    );
+    const answered = await selectRows(
+      bench.db,
+      'SELECT taken_micro FROM core_log WHERE subscriber_id = ? AND seq = ?',
+      [party.subscriberId, seq],
+    );
+    assert.deepEqual(answered, [{ taken_micro: 0n }]);
+    assert.deepEqual(await violationsOfMoney(), []);
+  });
+
   it('remembers where a period was sealed, and tells of a low balance once', async () => {
     const seal = {
       kind: 'seal' as const,
