@@ -1,5 +1,5 @@
 /**
- * The connection that requests go through: the calls of one turn of the event loop leave by one write, replies are
+ * The connection that requests go through: the calls of one turn of the event loop leave by few writes, replies are
  * matched in order, and no call is ever sent twice. A call ends exactly once: by its reply, by its deadline, or with the
  * connection. Why it is our own: docs/decisions/0009-shard-pipe.md.
  */
@@ -38,6 +38,11 @@ const connectMsMax = 2000;
 const reconnectMsMax = 1000;
 /** A server that went away without a word leaves the socket open: nothing heard for so long ends it. */
 const silenceMsMax = 5000;
+/**
+ * A busy turn is written in pieces: a server answers a piece only when it has run all of it, so one large piece would make
+ * gateway and shard wait for each other by turns.
+ */
+const piecesBytesMax = 3_000;
 /** One clock serves all calls of a connection: a timer of its own would cost each of them more than its bytes. */
 const sweepEveryMs = 10;
 
@@ -144,6 +149,7 @@ class RedisPipe implements Pipe {
     this.#sweeper ??= setInterval(this.#sweep, sweepEveryMs);
     if (this.#outgoing === '') setImmediate(this.#flush);
     this.#outgoing += command;
+    if (this.#outgoing.length >= piecesBytesMax) this.#flush();
   }
 
   readonly #flush = (): void => {

@@ -138,10 +138,7 @@ export function constraintsOf(
   };
 }
 
-function productOf(
-  setting: Setting,
-  segments: readonly SegmentConstraints[],
-): ProductConstraints {
+function productOf(setting: Setting, segments: readonly SegmentConstraints[]): ProductConstraints {
   return { productId: setting.productId, subscriptionId: setting.subscriptionId, segments };
 }
 
