@@ -3,30 +3,27 @@
  * `-- --requests N` sends another number; `-- --scenario NAME|all` shows another plan; `--quick` reports the bulk of a
  * scenario's usage through the API instead of sending each request.
  */
-import { parseArgs } from 'node:util';
-
 import { Account, printInvoice } from './demo/account.ts';
-import { scenarios } from './demo/scenarios.ts';
+import { readArguments, wholeNumber } from './demo/arguments.ts';
+import { type Scenario, scenarios } from './demo/scenarios.ts';
 import { type DemoStack, findOrStartStack } from './demo/stack.ts';
 import { runMain } from './setup/main.ts';
-
-const { values } = parseArgs({
-  options: {
-    requests: { type: 'string', default: '82450' },
-    scenario: { type: 'string' },
-    quick: { type: 'boolean', default: false },
-  },
-});
+import { SetupProblem } from './setup/problem.ts';
 
 await runMain(async () => {
-  const count = Number(values.requests);
-  if (!Number.isSafeInteger(count) || count < 1 || count > 10_000_000) {
-    throw new Error('--requests takes a whole number from 1 to 10,000,000');
-  }
+  const { values } = readArguments({
+    options: {
+      requests: { type: 'string', default: '82450' },
+      scenario: { type: 'string' },
+      quick: { type: 'boolean', default: false },
+    },
+  });
+  const count = wholeNumber(values.requests, '--requests', 10_000_000);
+  const chosen = values.scenario === undefined ? null : scenariosNamed(values.scenario);
   const stack = await findOrStartStack((line) => console.log(line));
   try {
-    if (values.scenario === undefined) await fluxrate(stack, count);
-    else await showScenarios(stack, values.scenario);
+    if (chosen === null) await fluxrate(stack, count);
+    else await showScenarios(stack, chosen, !values.quick);
   } finally {
     await stack.stop();
   }
@@ -91,19 +88,25 @@ async function fluxrate(stack: DemoStack, count: number): Promise<void> {
   if (used.served !== count) process.exitCode = 1;
 }
 
-async function showScenarios(stack: DemoStack, name: string): Promise<void> {
-  const chosen =
-    name === 'all' ? scenarios : scenarios.filter((scenario) => scenario.name === name);
-  if (chosen.length === 0) {
-    throw new Error(
-      `--scenario takes all or one of: ${scenarios.map((scenario) => scenario.name).join(', ')}`,
-    );
-  }
+/** Throws SetupProblem with the names there are; asked before anything is started. */
+function scenariosNamed(name: string): readonly Scenario[] {
+  const chosen = name === 'all' ? scenarios : scenarios.filter((one) => one.name === name);
+  if (chosen.length > 0) return chosen;
+  throw new SetupProblem(
+    `--scenario takes all or one of: ${scenarios.map((one) => one.name).join(', ')}`,
+  );
+}
+
+async function showScenarios(
+  stack: DemoStack,
+  chosen: readonly Scenario[],
+  isReal: boolean,
+): Promise<void> {
   let passed = 0;
   let failed = 0;
   for (const scenario of chosen) {
     console.log(`\n${scenario.title}`);
-    const { findings, invoice } = await scenario.run(stack, !values.quick);
+    const { findings, invoice } = await scenario.run(stack, isReal);
     for (const { what, expected, seen } of findings) {
       const isRight = expected === seen;
       if (isRight) passed += 1;

@@ -4,24 +4,23 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 
 import { readStackConfig } from './config.ts';
+import { readArguments, wholeNumber } from './demo/arguments.ts';
 import { progressBar, sendRequests } from './demo/load.ts';
 import { runMain } from './setup/main.ts';
 import { SetupProblem } from './setup/problem.ts';
 import { runningStack } from './setup/stack-file.ts';
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    key: { type: 'string' },
-    path: { type: 'string', default: '/demo/v1/cheap' },
-    concurrency: { type: 'string', default: '32' },
-  },
-});
-
 await runMain(async () => {
+  const { values, positionals } = readArguments({
+    allowPositionals: true,
+    options: {
+      key: { type: 'string' },
+      path: { type: 'string', default: '/demo/v1/cheap' },
+      concurrency: { type: 'string', default: '32' },
+    },
+  });
   const count = wholeNumber(positionals[0] ?? '1000', 'the number of requests', 10_000_000);
   const concurrency = wholeNumber(values.concurrency, '--concurrency', 1024);
   const { stateDir } = readStackConfig(process.env);
@@ -41,16 +40,6 @@ await runMain(async () => {
   );
 });
 process.exit();
-
-function wholeNumber(text: string, name: string, max: number): number {
-  const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 1 || value > max) {
-    throw new SetupProblem(
-      `${name} must be a whole number from 1 to ${max}, not ${JSON.stringify(text)}`,
-    );
-  }
-  return value;
-}
 
 function demoKey(stateDir: string): string {
   const env = readFileSync(join(stateDir, 'demo.env'), 'utf8');
