@@ -20,7 +20,16 @@ export type IdPrefix =
   | 'inv'
   | 'line'
   | 'top'
-  | 'tok';
+  | 'tok'
+  | 'txr'
+  | 'cpn'
+  | 'add'
+  | 'pch'
+  | 'dsc'
+  | 'sad'
+  | 'cn'
+  | 'ref'
+  | 'cor';
 
 /** A new id `prefix_` + 22 characters of [0-9a-z] (113 bits). */
 export function newId(prefix: IdPrefix): string {

@@ -6,9 +6,31 @@ TABLE accounts
   subscriber_id text
   CONSTRAINT accounts_asset_check CHECK ((asset ~ '^([A-Z]{3}|credit:[a-z][a-z0-9_]{0,62})$'::text))
   CONSTRAINT accounts_environment_asset_kind_subscriber_id_key UNIQUE NULLS NOT DISTINCT (environment, asset, kind, subscriber_id)
-  CONSTRAINT accounts_kind_check CHECK ((kind = ANY (ARRAY['world'::text, 'available'::text, 'spent'::text, 'expired'::text, 'refunded'::text, 'receivable'::text, 'revenue'::text, 'tax_payable'::text, 'cash'::text, 'deferred_revenue'::text, 'account_balance'::text])))
+  CONSTRAINT accounts_kind_check CHECK ((kind = ANY (ARRAY['world'::text, 'available'::text, 'spent'::text, 'expired'::text, 'refunded'::text, 'receivable'::text, 'revenue'::text, 'tax_payable'::text, 'cash'::text, 'deferred_revenue'::text, 'account_balance'::text, 'bad_debt'::text, 'refund_payable'::text])))
   CONSTRAINT accounts_pkey PRIMARY KEY (id)
   CONSTRAINT accounts_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
+
+TABLE add_ons
+  id text NOT NULL
+  environment text NOT NULL
+  product_id text NOT NULL
+  lookup_id text NOT NULL
+  name text NOT NULL
+  type text NOT NULL
+  amount_minor bigint NOT NULL
+  currency text NOT NULL
+  tax_rate_ids text[] NOT NULL DEFAULT '{}'::text[]
+  created_at timestamp with time zone NOT NULL DEFAULT now()
+  archived_at timestamp with time zone
+  CONSTRAINT add_ons_amount_minor_check CHECK ((amount_minor >= 0))
+  CONSTRAINT add_ons_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text))
+  CONSTRAINT add_ons_environment_check CHECK ((environment = ANY (ARRAY['test'::text, 'live'::text])))
+  CONSTRAINT add_ons_environment_lookup_id_key UNIQUE (environment, lookup_id)
+  CONSTRAINT add_ons_id_check CHECK ((id ~ '^add_[0-9a-z]{22}$'::text))
+  CONSTRAINT add_ons_lookup_id_check CHECK ((lookup_id ~ '^[a-z][a-z0-9_-]{0,62}$'::text))
+  CONSTRAINT add_ons_pkey PRIMARY KEY (id)
+  CONSTRAINT add_ons_product_id_fkey FOREIGN KEY (product_id) REFERENCES products(id)
+  CONSTRAINT add_ons_type_check CHECK ((type = ANY (ARRAY['RECURRING'::text, 'ONE_TIME'::text])))
 
 TABLE api_keys
   id text NOT NULL
@@ -67,11 +89,18 @@ TABLE charges
   included_units bigint NOT NULL DEFAULT 0
   bill_in text NOT NULL DEFAULT 'arrears'::text
   created_at timestamp with time zone NOT NULL DEFAULT now()
+  minimum_minor bigint
+  maximum_minor bigint
+  tax_rate_ids text[] NOT NULL DEFAULT '{}'::text[]
   CONSTRAINT charges_bill_in_check CHECK ((bill_in = ANY (ARRAY['advance'::text, 'arrears'::text])))
   CONSTRAINT charges_check CHECK (((type = 'USAGE'::text) = (meter_id IS NOT NULL)))
+  CONSTRAINT charges_check1 CHECK ((maximum_minor >= minimum_minor))
+  CONSTRAINT charges_check2 CHECK (((type = 'USAGE'::text) OR ((minimum_minor IS NULL) AND (maximum_minor IS NULL))))
   CONSTRAINT charges_id_check CHECK ((id ~ '^chg_[0-9a-z]{22}$'::text))
   CONSTRAINT charges_included_units_check CHECK (((included_units >= 0) AND (included_units <= '999999999999999'::bigint)))
+  CONSTRAINT charges_maximum_minor_check CHECK ((maximum_minor >= 0))
   CONSTRAINT charges_meter_id_fkey FOREIGN KEY (meter_id) REFERENCES meters(id)
+  CONSTRAINT charges_minimum_minor_check CHECK ((minimum_minor > 0))
   CONSTRAINT charges_pkey PRIMARY KEY (id)
   CONSTRAINT charges_plan_version_id_fkey FOREIGN KEY (plan_version_id) REFERENCES plan_versions(id)
   CONSTRAINT charges_plan_version_id_position_key UNIQUE (plan_version_id, "position")
@@ -95,6 +124,105 @@ TABLE core_log
   CONSTRAINT core_log_seq_check CHECK ((seq > 0))
   CONSTRAINT core_log_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
   CONSTRAINT core_log_verb_check CHECK ((verb = ANY (ARRAY['grant'::text, 'void'::text, 'debit'::text])))
+
+TABLE coupon_uses
+  subscription_coupon_id text NOT NULL
+  invoice_id text NOT NULL
+  interval_index integer NOT NULL
+  amount_minor bigint NOT NULL
+  CONSTRAINT coupon_uses_amount_minor_check CHECK ((amount_minor >= 0))
+  CONSTRAINT coupon_uses_invoice_id_fkey FOREIGN KEY (invoice_id) REFERENCES invoices(id)
+  CONSTRAINT coupon_uses_pkey PRIMARY KEY (subscription_coupon_id, invoice_id)
+  CONSTRAINT coupon_uses_subscription_coupon_id_fkey FOREIGN KEY (subscription_coupon_id) REFERENCES subscription_coupons(id)
+  CREATE INDEX coupon_uses_by_invoice ON public.coupon_uses USING btree (invoice_id)
+
+TABLE coupons
+  id text NOT NULL
+  environment text NOT NULL
+  lookup_id text NOT NULL
+  name text NOT NULL
+  percent text
+  amount_minor bigint
+  currency text
+  applies_to text NOT NULL DEFAULT 'invoice'::text
+  meter_ids text[] NOT NULL DEFAULT '{}'::text[]
+  duration text NOT NULL DEFAULT 'once'::text
+  duration_intervals integer
+  max_redemptions integer
+  redeem_by timestamp with time zone
+  created_at timestamp with time zone NOT NULL DEFAULT now()
+  archived_at timestamp with time zone
+  CONSTRAINT coupons_amount_minor_check CHECK ((amount_minor > 0))
+  CONSTRAINT coupons_applies_to_check CHECK ((applies_to = ANY (ARRAY['invoice'::text, 'fees'::text, 'meters'::text])))
+  CONSTRAINT coupons_check CHECK (((percent IS NULL) <> (amount_minor IS NULL)))
+  CONSTRAINT coupons_check1 CHECK (((amount_minor IS NULL) = (currency IS NULL)))
+  CONSTRAINT coupons_check2 CHECK (((duration = 'repeating'::text) = (duration_intervals IS NOT NULL)))
+  CONSTRAINT coupons_check3 CHECK (((applies_to = 'meters'::text) = (cardinality(meter_ids) > 0)))
+  CONSTRAINT coupons_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text))
+  CONSTRAINT coupons_duration_check CHECK ((duration = ANY (ARRAY['once'::text, 'repeating'::text, 'forever'::text])))
+  CONSTRAINT coupons_duration_intervals_check CHECK (((duration_intervals >= 1) AND (duration_intervals <= 1000)))
+  CONSTRAINT coupons_environment_check CHECK ((environment = ANY (ARRAY['test'::text, 'live'::text])))
+  CONSTRAINT coupons_environment_lookup_id_key UNIQUE (environment, lookup_id)
+  CONSTRAINT coupons_id_check CHECK ((id ~ '^cpn_[0-9a-z]{22}$'::text))
+  CONSTRAINT coupons_lookup_id_check CHECK ((lookup_id ~ '^[A-Za-z][A-Za-z0-9_-]{0,62}$'::text))
+  CONSTRAINT coupons_max_redemptions_check CHECK ((max_redemptions > 0))
+  CONSTRAINT coupons_percent_check CHECK (((percent ~ '^(0|[1-9][0-9]{0,2})(\.[0-9]{1,6})?$'::text) AND (((percent)::numeric >= 0.000001) AND ((percent)::numeric <= (100)::numeric))))
+  CONSTRAINT coupons_pkey PRIMARY KEY (id)
+
+TABLE credit_note_lines
+  credit_note_id text NOT NULL
+  position integer NOT NULL
+  invoice_line_id text NOT NULL
+  description text NOT NULL
+  amount_minor bigint NOT NULL
+  discount_minor bigint NOT NULL
+  CONSTRAINT credit_note_lines_amount_minor_check CHECK ((amount_minor <> 0))
+  CONSTRAINT credit_note_lines_credit_note_id_fkey FOREIGN KEY (credit_note_id) REFERENCES credit_notes(id)
+  CONSTRAINT credit_note_lines_invoice_line_id_fkey FOREIGN KEY (invoice_line_id) REFERENCES invoice_lines(id)
+  CONSTRAINT credit_note_lines_pkey PRIMARY KEY (credit_note_id, "position")
+  CREATE INDEX credit_note_lines_by_line ON public.credit_note_lines USING btree (invoice_line_id)
+  CREATE TRIGGER credit_note_lines_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.credit_note_lines FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite()
+
+TABLE credit_notes
+  id text NOT NULL
+  environment text NOT NULL
+  invoice_id text NOT NULL
+  subscriber_id text NOT NULL
+  business_key text NOT NULL
+  series text NOT NULL
+  number_in_series integer NOT NULL
+  number text NOT NULL
+  reason text NOT NULL
+  memo text
+  currency text NOT NULL
+  subtotal_minor bigint NOT NULL
+  discount_minor bigint NOT NULL
+  tax_minor bigint NOT NULL
+  total_minor bigint NOT NULL
+  due_reduced_minor bigint NOT NULL
+  balance_minor bigint NOT NULL
+  refund_minor bigint NOT NULL
+  document jsonb NOT NULL
+  actor text NOT NULL
+  created_at timestamp with time zone NOT NULL DEFAULT now()
+  CONSTRAINT credit_notes_balance_minor_check CHECK ((balance_minor >= 0))
+  CONSTRAINT credit_notes_business_key_key UNIQUE (business_key)
+  CONSTRAINT credit_notes_check CHECK ((total_minor = ((due_reduced_minor + balance_minor) + refund_minor)))
+  CONSTRAINT credit_notes_due_reduced_minor_check CHECK ((due_reduced_minor >= 0))
+  CONSTRAINT credit_notes_environment_check CHECK ((environment = ANY (ARRAY['test'::text, 'live'::text])))
+  CONSTRAINT credit_notes_environment_number_key UNIQUE (environment, number)
+  CONSTRAINT credit_notes_environment_series_number_in_series_key UNIQUE (environment, series, number_in_series)
+  CONSTRAINT credit_notes_id_check CHECK ((id ~ '^cn_[0-9a-z]{22}$'::text))
+  CONSTRAINT credit_notes_invoice_id_fkey FOREIGN KEY (invoice_id) REFERENCES invoices(id)
+  CONSTRAINT credit_notes_number_in_series_check CHECK ((number_in_series > 0))
+  CONSTRAINT credit_notes_pkey PRIMARY KEY (id)
+  CONSTRAINT credit_notes_reason_check CHECK ((reason = ANY (ARRAY['duplicate'::text, 'mistake'::text, 'service_issue'::text, 'goodwill'::text, 'cancellation'::text, 'other'::text])))
+  CONSTRAINT credit_notes_refund_minor_check CHECK ((refund_minor >= 0))
+  CONSTRAINT credit_notes_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
+  CONSTRAINT credit_notes_total_minor_check CHECK ((total_minor > 0))
+  CREATE INDEX credit_notes_by_invoice ON public.credit_notes USING btree (invoice_id)
+  CREATE INDEX credit_notes_by_subscriber ON public.credit_notes USING btree (subscriber_id, created_at)
+  CREATE TRIGGER credit_notes_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.credit_notes FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite()
 
 TABLE credit_rollups
   subscription_id text NOT NULL
@@ -198,12 +326,18 @@ TABLE invoice_lines
   unit_price text
   amount_minor bigint NOT NULL
   details jsonb NOT NULL DEFAULT '{}'::jsonb
+  discount_minor bigint NOT NULL DEFAULT 0
+  covers_start_at timestamp with time zone
+  covers_end_at timestamp with time zone
+  CONSTRAINT invoice_lines_check CHECK ((covers_end_at > covers_start_at))
+  CONSTRAINT invoice_lines_check1 CHECK (((covers_start_at IS NULL) = (covers_end_at IS NULL)))
+  CONSTRAINT invoice_lines_discount_minor_check CHECK ((discount_minor >= 0))
   CONSTRAINT invoice_lines_id_check CHECK ((id ~ '^line_[0-9a-z]{22}$'::text))
   CONSTRAINT invoice_lines_invoice_id_fkey FOREIGN KEY (invoice_id) REFERENCES invoices(id)
   CONSTRAINT invoice_lines_invoice_id_position_key UNIQUE (invoice_id, "position")
   CONSTRAINT invoice_lines_kind_check CHECK ((kind = ANY (ARRAY['recurring'::text, 'usage'::text, 'overage'::text, 'one_time'::text, 'adjustment'::text, 'top_up'::text])))
   CONSTRAINT invoice_lines_pkey PRIMARY KEY (id)
-  CONSTRAINT invoice_lines_quantity_check CHECK (((quantity >= (0)::numeric) AND (quantity < '1000000000000000000000000000000'::numeric)))
+  CONSTRAINT invoice_lines_quantity_check CHECK (((quantity > '-1000000000000000000000000000000'::numeric) AND (quantity < '1000000000000000000000000000000'::numeric)))
   CREATE TRIGGER final_lines_are_frozen BEFORE INSERT OR DELETE OR UPDATE ON public.invoice_lines FOR EACH ROW EXECUTE FUNCTION refuse_change_of_final_lines()
 
 TABLE invoice_series
@@ -238,23 +372,37 @@ TABLE invoices
   created_at timestamp with time zone NOT NULL DEFAULT now()
   finalized_at timestamp with time zone
   paid_at timestamp with time zone
+  discount_minor bigint NOT NULL DEFAULT 0
+  tax_included boolean NOT NULL DEFAULT false
+  interval_index integer
+  finalize_at timestamp with time zone
+  reissue_of text
+  paid_by text
+  voided_at timestamp with time zone
+  void_reason text
+  given_up_at timestamp with time zone
   CONSTRAINT invoices_business_key_key UNIQUE (business_key)
   CONSTRAINT invoices_check CHECK (((state = 'draft'::text) = (finalized_at IS NULL)))
   CONSTRAINT invoices_check1 CHECK (((finalized_at IS NULL) = (number IS NULL)))
   CONSTRAINT invoices_check2 CHECK (((number IS NULL) = (number_in_series IS NULL)))
+  CONSTRAINT invoices_check3 CHECK (((state = 'void'::text) = (voided_at IS NOT NULL)))
+  CONSTRAINT invoices_discount_minor_check CHECK ((discount_minor >= 0))
   CONSTRAINT invoices_environment_number_key UNIQUE (environment, number)
   CONSTRAINT invoices_environment_series_number_in_series_key UNIQUE (environment, series, number_in_series)
   CONSTRAINT invoices_id_check CHECK ((id ~ '^inv_[0-9a-z]{22}$'::text))
-  CONSTRAINT invoices_kind_check CHECK ((kind = ANY (ARRAY['period'::text, 'change'::text, 'threshold'::text, 'top_up'::text])))
+  CONSTRAINT invoices_kind_check CHECK ((kind = ANY (ARRAY['period'::text, 'advance'::text, 'change'::text, 'threshold'::text, 'top_up'::text])))
   CONSTRAINT invoices_number_in_series_check CHECK ((number_in_series > 0))
+  CONSTRAINT invoices_paid_by_check CHECK ((paid_by = ANY (ARRAY['payment'::text, 'out_of_band'::text, 'nothing_due'::text])))
   CONSTRAINT invoices_payment_status_check CHECK ((payment_status = ANY (ARRAY['none'::text, 'pending'::text, 'succeeded'::text, 'failed'::text])))
   CONSTRAINT invoices_period_id_fkey FOREIGN KEY (period_id) REFERENCES periods(id)
   CONSTRAINT invoices_pkey PRIMARY KEY (id)
+  CONSTRAINT invoices_reissue_of_fkey FOREIGN KEY (reissue_of) REFERENCES invoices(id)
   CONSTRAINT invoices_state_check CHECK ((state = ANY (ARRAY['draft'::text, 'open'::text, 'paid'::text, 'void'::text, 'uncollectible'::text])))
   CONSTRAINT invoices_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
   CONSTRAINT invoices_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
   CREATE INDEX invoices_by_subscriber ON public.invoices USING btree (subscriber_id, created_at)
   CREATE UNIQUE INDEX one_period_invoice ON public.invoices USING btree (subscription_id, period_id) WHERE ((kind = 'period'::text) AND (state <> 'void'::text))
+  CREATE UNIQUE INDEX one_reissue ON public.invoices USING btree (reissue_of) WHERE (reissue_of IS NOT NULL)
   CREATE TRIGGER final_invoices_are_frozen BEFORE DELETE OR UPDATE ON public.invoices FOR EACH ROW EXECUTE FUNCTION refuse_change_of_final_invoice()
 
 TABLE ledger_entries
@@ -301,6 +449,21 @@ TABLE meters
   CONSTRAINT meters_pkey PRIMARY KEY (id)
   CONSTRAINT meters_scale_check CHECK (((scale >= 0) AND (scale <= 9)))
   CREATE TRIGGER meters_bump AFTER INSERT OR DELETE OR UPDATE ON public.meters FOR EACH STATEMENT EXECUTE FUNCTION bump_catalogue()
+
+TABLE operator_settings
+  environment text NOT NULL
+  name text
+  address text
+  email text
+  tax_id text
+  footer text
+  locale text NOT NULL DEFAULT 'en-US'::text
+  draft_grace_ms bigint NOT NULL DEFAULT 0
+  tax_rate_ids text[] NOT NULL DEFAULT '{}'::text[]
+  updated_at timestamp with time zone NOT NULL DEFAULT now()
+  CONSTRAINT operator_settings_draft_grace_ms_check CHECK (((draft_grace_ms >= 0) AND (draft_grace_ms <= '3024000000'::bigint)))
+  CONSTRAINT operator_settings_environment_check CHECK ((environment = ANY (ARRAY['test'::text, 'live'::text])))
+  CONSTRAINT operator_settings_pkey PRIMARY KEY (environment)
 
 TABLE outbox
   id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
@@ -362,9 +525,12 @@ TABLE periods
   sealed_incarnation bigint
   sealed_stream_id text
   closed_at timestamp with time zone
+  cut_reason text
+  finalize_at timestamp with time zone
   CONSTRAINT periods_check CHECK ((end_at > start_at))
   CONSTRAINT periods_check1 CHECK (((start_at >= interval_start_at) AND (end_at <= interval_end_at)))
   CONSTRAINT periods_check2 CHECK (((state = 'closed'::text) = (closed_at IS NOT NULL)))
+  CONSTRAINT periods_cut_reason_check CHECK ((cut_reason = ANY (ARRAY['close_now'::text, 'threshold'::text, 'interval_change'::text, 'cancel'::text])))
   CONSTRAINT periods_id_check CHECK ((id ~ '^per_[0-9a-z]{22}$'::text))
   CONSTRAINT periods_interval_index_check CHECK ((interval_index >= 0))
   CONSTRAINT periods_never_overlap EXCLUDE USING gist (subscription_id WITH =, tstzrange(start_at, end_at, '[)'::text) WITH &&) WHERE ((state <> 'void'::text))
@@ -374,6 +540,28 @@ TABLE periods
   CONSTRAINT periods_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
   CONSTRAINT periods_subscription_id_seq_key UNIQUE (subscription_id, seq)
   CREATE INDEX periods_by_state ON public.periods USING btree (state, end_at) WHERE (state = ANY (ARRAY['open'::text, 'closing'::text]))
+
+TABLE plan_changes
+  id text NOT NULL
+  environment text NOT NULL
+  subscription_id text NOT NULL
+  from_version_id text NOT NULL
+  to_version_id text NOT NULL
+  timing text NOT NULL
+  resets_interval boolean NOT NULL DEFAULT false
+  effective_at timestamp with time zone NOT NULL
+  state text NOT NULL
+  created_at timestamp with time zone NOT NULL DEFAULT now()
+  CONSTRAINT plan_changes_environment_check CHECK ((environment = ANY (ARRAY['test'::text, 'live'::text])))
+  CONSTRAINT plan_changes_from_version_id_fkey FOREIGN KEY (from_version_id) REFERENCES plan_versions(id)
+  CONSTRAINT plan_changes_id_check CHECK ((id ~ '^pch_[0-9a-z]{22}$'::text))
+  CONSTRAINT plan_changes_pkey PRIMARY KEY (id)
+  CONSTRAINT plan_changes_state_check CHECK ((state = ANY (ARRAY['scheduled'::text, 'applied'::text, 'canceled'::text])))
+  CONSTRAINT plan_changes_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
+  CONSTRAINT plan_changes_timing_check CHECK ((timing = ANY (ARRAY['now'::text, 'period_end'::text])))
+  CONSTRAINT plan_changes_to_version_id_fkey FOREIGN KEY (to_version_id) REFERENCES plan_versions(id)
+  CREATE UNIQUE INDEX one_scheduled_plan_change ON public.plan_changes USING btree (subscription_id) WHERE (state = 'scheduled'::text)
+  CREATE INDEX plan_changes_by_subscription ON public.plan_changes USING btree (subscription_id, effective_at)
 
 TABLE plan_features
   plan_version_id text NOT NULL
@@ -404,17 +592,24 @@ TABLE plan_versions
   definition jsonb
   published_at timestamp with time zone
   created_at timestamp with time zone NOT NULL DEFAULT now()
+  proration text NOT NULL DEFAULT 'day'::text
+  prices_include_tax boolean NOT NULL DEFAULT false
+  commitment_minor bigint
+  invoice_threshold_minor bigint
   CONSTRAINT plan_versions_base_price_minor_check CHECK ((base_price_minor >= 0))
   CONSTRAINT plan_versions_billing_time_check CHECK ((billing_time = ANY (ARRAY['anniversary'::text, 'calendar'::text])))
   CONSTRAINT plan_versions_check CHECK (((state = 'draft'::text) = (published_at IS NULL)))
   CONSTRAINT plan_versions_check1 CHECK (((state = 'draft'::text) OR (definition IS NOT NULL)))
+  CONSTRAINT plan_versions_commitment_minor_check CHECK ((commitment_minor > 0))
   CONSTRAINT plan_versions_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text))
   CONSTRAINT plan_versions_id_check CHECK ((id ~ '^pver_[0-9a-z]{22}$'::text))
   CONSTRAINT plan_versions_interval_count_check CHECK (((interval_count >= 1) AND (interval_count <= 1000)))
   CONSTRAINT plan_versions_interval_unit_check CHECK ((interval_unit = ANY (ARRAY['hour'::text, 'day'::text, 'week'::text, 'month'::text, 'year'::text])))
+  CONSTRAINT plan_versions_invoice_threshold_minor_check CHECK ((invoice_threshold_minor > 0))
   CONSTRAINT plan_versions_pkey PRIMARY KEY (id)
   CONSTRAINT plan_versions_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES plans(id)
   CONSTRAINT plan_versions_plan_id_version_key UNIQUE (plan_id, version)
+  CONSTRAINT plan_versions_proration_check CHECK ((proration = ANY (ARRAY['day'::text, 'second'::text])))
   CONSTRAINT plan_versions_state_check CHECK ((state = ANY (ARRAY['draft'::text, 'published'::text, 'archived'::text])))
   CONSTRAINT plan_versions_version_check CHECK ((version > 0))
   CREATE UNIQUE INDEX one_draft_per_plan ON public.plan_versions USING btree (plan_id) WHERE (state = 'draft'::text)
@@ -454,6 +649,32 @@ TABLE products
   CONSTRAINT products_lookup_id_check CHECK ((lookup_id ~ '^[a-z][a-z0-9_-]{0,62}$'::text))
   CONSTRAINT products_pkey PRIMARY KEY (id)
   CREATE TRIGGER products_bump AFTER INSERT OR DELETE OR UPDATE ON public.products FOR EACH STATEMENT EXECUTE FUNCTION bump_catalogue()
+
+TABLE refunds
+  id text NOT NULL
+  environment text NOT NULL
+  subscriber_id text NOT NULL
+  credit_note_id text NOT NULL
+  payment_id text NOT NULL
+  business_key text NOT NULL
+  amount_minor bigint NOT NULL
+  currency text NOT NULL
+  state text NOT NULL
+  provider_ref text
+  failure_code text
+  created_at timestamp with time zone NOT NULL DEFAULT now()
+  updated_at timestamp with time zone NOT NULL DEFAULT now()
+  CONSTRAINT refunds_amount_minor_check CHECK ((amount_minor > 0))
+  CONSTRAINT refunds_business_key_key UNIQUE (business_key)
+  CONSTRAINT refunds_credit_note_id_fkey FOREIGN KEY (credit_note_id) REFERENCES credit_notes(id)
+  CONSTRAINT refunds_environment_check CHECK ((environment = ANY (ARRAY['test'::text, 'live'::text])))
+  CONSTRAINT refunds_id_check CHECK ((id ~ '^ref_[0-9a-z]{22}$'::text))
+  CONSTRAINT refunds_payment_id_fkey FOREIGN KEY (payment_id) REFERENCES payments(id)
+  CONSTRAINT refunds_pkey PRIMARY KEY (id)
+  CONSTRAINT refunds_provider_ref_key UNIQUE (provider_ref)
+  CONSTRAINT refunds_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'succeeded'::text, 'failed'::text])))
+  CONSTRAINT refunds_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
+  CREATE INDEX refunds_by_payment ON public.refunds USING btree (payment_id)
 
 TABLE routes
   id text NOT NULL
@@ -562,6 +783,10 @@ TABLE subscribers
   applied_version bigint NOT NULL DEFAULT 0
   applied_core_seq bigint NOT NULL DEFAULT 0
   created_at timestamp with time zone NOT NULL DEFAULT now()
+  tax_status text NOT NULL DEFAULT 'taxable'::text
+  tax_exempt_reason text
+  tax_rate_ids text[]
+  locale text
   CONSTRAINT subscribers_check CHECK (((environment = 'test'::text) OR (clock_offset_ms = 0)))
   CONSTRAINT subscribers_check1 CHECK ((applied_version <= runtime_version))
   CONSTRAINT subscribers_check2 CHECK ((applied_core_seq <= core_seq))
@@ -571,9 +796,38 @@ TABLE subscribers
   CONSTRAINT subscribers_lookup_id_check CHECK ((lookup_id ~ '^[A-Za-z0-9][A-Za-z0-9_.@-]{0,126}$'::text))
   CONSTRAINT subscribers_pkey PRIMARY KEY (id)
   CONSTRAINT subscribers_slot_check CHECK (((slot >= 0) AND (slot <= 4095)))
+  CONSTRAINT subscribers_tax_status_check CHECK ((tax_status = ANY (ARRAY['taxable'::text, 'exempt'::text, 'reverse_charge'::text])))
   CREATE INDEX subscribers_by_slot ON public.subscribers USING btree (slot)
   CREATE INDEX subscribers_to_project ON public.subscribers USING btree (id) WHERE ((applied_version < runtime_version) OR (applied_core_seq < core_seq))
   CREATE TRIGGER subscribers_notify AFTER INSERT OR UPDATE OF runtime_version, core_seq ON public.subscribers FOR EACH ROW EXECUTE FUNCTION notify_projector()
+
+TABLE subscription_add_ons
+  id text NOT NULL
+  subscription_id text NOT NULL
+  add_on_id text NOT NULL
+  quantity integer NOT NULL
+  from_at timestamp with time zone NOT NULL
+  until_at timestamp with time zone
+  created_at timestamp with time zone NOT NULL DEFAULT now()
+  CONSTRAINT subscription_add_ons_add_on_id_fkey FOREIGN KEY (add_on_id) REFERENCES add_ons(id)
+  CONSTRAINT subscription_add_ons_check CHECK ((until_at >= from_at))
+  CONSTRAINT subscription_add_ons_id_check CHECK ((id ~ '^sad_[0-9a-z]{22}$'::text))
+  CONSTRAINT subscription_add_ons_pkey PRIMARY KEY (id)
+  CONSTRAINT subscription_add_ons_quantity_check CHECK (((quantity >= 1) AND (quantity <= 1000000)))
+  CONSTRAINT subscription_add_ons_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
+  CREATE INDEX subscription_add_ons_by_subscription ON public.subscription_add_ons USING btree (subscription_id, from_at)
+
+TABLE subscription_coupons
+  id text NOT NULL
+  subscription_id text NOT NULL
+  coupon_id text NOT NULL
+  created_at timestamp with time zone NOT NULL DEFAULT now()
+  removed_at timestamp with time zone
+  CONSTRAINT subscription_coupons_coupon_id_fkey FOREIGN KEY (coupon_id) REFERENCES coupons(id)
+  CONSTRAINT subscription_coupons_id_check CHECK ((id ~ '^dsc_[0-9a-z]{22}$'::text))
+  CONSTRAINT subscription_coupons_pkey PRIMARY KEY (id)
+  CONSTRAINT subscription_coupons_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
+  CREATE UNIQUE INDEX coupon_held_once ON public.subscription_coupons USING btree (subscription_id, coupon_id) WHERE (removed_at IS NULL)
 
 TABLE subscriptions
   id text NOT NULL
@@ -592,10 +846,13 @@ TABLE subscriptions
   cancel_at timestamp with time zone
   ended_at timestamp with time zone
   created_at timestamp with time zone NOT NULL DEFAULT now()
+  interval_base integer NOT NULL DEFAULT 0
+  cancel_prorate boolean NOT NULL DEFAULT false
   CONSTRAINT subscriptions_check CHECK (((state = 'canceled'::text) = (ended_at IS NOT NULL)))
   CONSTRAINT subscriptions_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text))
   CONSTRAINT subscriptions_environment_check CHECK ((environment = ANY (ARRAY['test'::text, 'live'::text])))
   CONSTRAINT subscriptions_id_check CHECK ((id ~ '^sub_[0-9a-z]{22}$'::text))
+  CONSTRAINT subscriptions_interval_base_check CHECK ((interval_base >= 0))
   CONSTRAINT subscriptions_pkey PRIMARY KEY (id)
   CONSTRAINT subscriptions_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES plans(id)
   CONSTRAINT subscriptions_plan_version_id_fkey FOREIGN KEY (plan_version_id) REFERENCES plan_versions(id)
@@ -603,6 +860,21 @@ TABLE subscriptions
   CONSTRAINT subscriptions_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'active'::text, 'past_due'::text, 'canceled'::text])))
   CONSTRAINT subscriptions_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
   CREATE UNIQUE INDEX one_live_subscription_per_product ON public.subscriptions USING btree (subscriber_id, product_id) WHERE (state <> 'canceled'::text)
+
+TABLE tax_rates
+  id text NOT NULL
+  environment text NOT NULL
+  lookup_id text NOT NULL
+  name text NOT NULL
+  percent text NOT NULL
+  created_at timestamp with time zone NOT NULL DEFAULT now()
+  archived_at timestamp with time zone
+  CONSTRAINT tax_rates_environment_check CHECK ((environment = ANY (ARRAY['test'::text, 'live'::text])))
+  CONSTRAINT tax_rates_environment_lookup_id_key UNIQUE (environment, lookup_id)
+  CONSTRAINT tax_rates_id_check CHECK ((id ~ '^txr_[0-9a-z]{22}$'::text))
+  CONSTRAINT tax_rates_lookup_id_check CHECK ((lookup_id ~ '^[a-z][a-z0-9_-]{0,62}$'::text))
+  CONSTRAINT tax_rates_percent_check CHECK (((percent ~ '^(0|[1-9][0-9]{0,2})(\.[0-9]{1,6})?$'::text) AND ((percent)::numeric <= (100)::numeric)))
+  CONSTRAINT tax_rates_pkey PRIMARY KEY (id)
 
 TABLE top_ups
   id text NOT NULL
@@ -629,6 +901,39 @@ TABLE top_ups
   CONSTRAINT top_ups_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'granted'::text, 'declined'::text, 'failed'::text])))
   CONSTRAINT top_ups_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
   CONSTRAINT top_ups_wallet_id_fkey FOREIGN KEY (wallet_id) REFERENCES wallets(id)
+
+TABLE usage_corrections
+  id text NOT NULL
+  environment text NOT NULL
+  subscriber_id text NOT NULL
+  subscription_id text NOT NULL
+  event_day date NOT NULL
+  event_id text NOT NULL
+  segment_id bigint NOT NULL
+  adjusts_period_id text NOT NULL DEFAULT ''::text
+  meter_id text NOT NULL
+  occurred_at timestamp with time zone NOT NULL
+  quantity_before bigint NOT NULL
+  quantity_after bigint NOT NULL
+  event_count_delta smallint NOT NULL DEFAULT 0
+  reason text NOT NULL
+  actor text NOT NULL
+  created_at timestamp with time zone NOT NULL DEFAULT now()
+  CONSTRAINT usage_corrections_check CHECK (((quantity_before <> quantity_after) OR (event_count_delta <> 0)))
+  CONSTRAINT usage_corrections_environment_check CHECK ((environment = ANY (ARRAY['test'::text, 'live'::text])))
+  CONSTRAINT usage_corrections_event_count_delta_check CHECK ((event_count_delta = ANY (ARRAY['-1'::integer, 0, 1])))
+  CONSTRAINT usage_corrections_id_check CHECK ((id ~ '^cor_[0-9a-z]{22}$'::text))
+  CONSTRAINT usage_corrections_meter_id_fkey FOREIGN KEY (meter_id) REFERENCES meters(id)
+  CONSTRAINT usage_corrections_pkey PRIMARY KEY (id)
+  CONSTRAINT usage_corrections_quantity_after_check CHECK (((quantity_after >= 0) AND (quantity_after <= '999999999999999'::bigint)))
+  CONSTRAINT usage_corrections_quantity_before_check CHECK (((quantity_before >= 0) AND (quantity_before <= '999999999999999'::bigint)))
+  CONSTRAINT usage_corrections_reason_check CHECK (((length(reason) >= 1) AND (length(reason) <= 500)))
+  CONSTRAINT usage_corrections_segment_id_fkey FOREIGN KEY (segment_id) REFERENCES segments(id)
+  CONSTRAINT usage_corrections_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
+  CONSTRAINT usage_corrections_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
+  CREATE INDEX usage_corrections_by_event ON public.usage_corrections USING btree (event_day, event_id, created_at)
+  CREATE INDEX usage_corrections_by_subscription ON public.usage_corrections USING btree (subscription_id, segment_id)
+  CREATE TRIGGER usage_corrections_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.usage_corrections FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite()
 
 TABLE usage_events PARTITION BY RANGE (event_day)
   event_day date NOT NULL
@@ -700,6 +1005,19 @@ TABLE usage_events_default PARTITION OF usage_events DEFAULT
   CREATE INDEX usage_events_default_period_id_occurred_at_idx ON public.usage_events_default USING btree (period_id, occurred_at)
   CREATE INDEX usage_events_default_subscriber_id_occurred_at_idx ON public.usage_events_default USING btree (subscriber_id, occurred_at)
 
+TABLE usage_levels
+  subscription_id text NOT NULL
+  segment_id bigint NOT NULL
+  meter_id text NOT NULL
+  adjusts_period_id text NOT NULL DEFAULT ''::text
+  at timestamp with time zone NOT NULL
+  event_id text NOT NULL
+  quantity bigint NOT NULL
+  CONSTRAINT usage_levels_pkey PRIMARY KEY (subscription_id, segment_id, meter_id, at, event_id)
+  CONSTRAINT usage_levels_quantity_check CHECK (((quantity >= 0) AND (quantity <= '999999999999999'::bigint)))
+  CONSTRAINT usage_levels_segment_id_fkey FOREIGN KEY (segment_id) REFERENCES segments(id)
+  CONSTRAINT usage_levels_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
+
 TABLE usage_rollups
   subscription_id text NOT NULL
   segment_id bigint NOT NULL
@@ -716,6 +1034,18 @@ TABLE usage_rollups
   CONSTRAINT usage_rollups_quantity_check CHECK (((quantity >= (0)::numeric) AND (quantity < '1000000000000000000000000000000'::numeric)))
   CONSTRAINT usage_rollups_segment_id_fkey FOREIGN KEY (segment_id) REFERENCES segments(id)
   CONSTRAINT usage_rollups_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
+
+TABLE usage_values
+  subscription_id text NOT NULL
+  segment_id bigint NOT NULL
+  meter_id text NOT NULL
+  adjusts_period_id text NOT NULL DEFAULT ''::text
+  value_digest bytea NOT NULL
+  first_at timestamp with time zone NOT NULL
+  CONSTRAINT usage_values_pkey PRIMARY KEY (subscription_id, segment_id, meter_id, adjusts_period_id, value_digest)
+  CONSTRAINT usage_values_segment_id_fkey FOREIGN KEY (segment_id) REFERENCES segments(id)
+  CONSTRAINT usage_values_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
+  CONSTRAINT usage_values_value_digest_check CHECK ((octet_length(value_digest) = 16))
 
 TABLE wallets
   id text NOT NULL
@@ -768,7 +1098,7 @@ CREATE OR REPLACE FUNCTION public.refuse_change_of_final_invoice()
  RETURNS trigger
  LANGUAGE plpgsql
 AS $function$
-DECLARE progress text[] := ARRAY['state', 'payment_status', 'paid_at'];
+DECLARE progress text[] := ARRAY['state', 'payment_status', 'paid_at', 'paid_by', 'voided_at', 'void_reason', 'given_up_at'];
 BEGIN
   IF TG_OP = 'DELETE' THEN
     IF OLD.finalized_at IS NOT NULL THEN RAISE EXCEPTION 'invoice % is final and never changes', OLD.number; END IF;
@@ -776,6 +1106,9 @@ BEGIN
   END IF;
   IF OLD.finalized_at IS NOT NULL AND (to_jsonb(NEW) - progress) IS DISTINCT FROM (to_jsonb(OLD) - progress) THEN
     RAISE EXCEPTION 'invoice % is final and never changes', OLD.number;
+  END IF;
+  IF OLD.state IN ('paid', 'void') AND NEW.state <> OLD.state THEN
+    RAISE EXCEPTION 'invoice % is % and stays so', OLD.number, OLD.state;
   END IF;
   RETURN NEW;
 END $function$
