@@ -11,7 +11,7 @@ import {
 import { type Currency, formatMoney, type Minor } from './money.ts';
 import { formatPeriod } from './periods.ts';
 import { recurringFee } from './plan-change.ts';
-import type { BillableCharge, BillableDefinition, UsageCharge } from './plan.ts';
+import type { Charge, BillableDefinition, UsageCharge } from './plan.ts';
 import { aggregate, billableUnits, type UsagePartial } from './rate.ts';
 import type { Ratio } from './ratio.ts';
 import type { Taxation, TaxRate } from './tax.ts';
@@ -49,6 +49,21 @@ export type EarlierSegment = {
   readonly endMs: number;
   readonly usage: readonly MeterUsage[];
   readonly overageMicro: OverageUsage;
+};
+
+/** Something that a subscription holds beside its plan, as it was attached: its price is that of then. */
+export type AddOnTerm = {
+  /** `sad_…`: what stands for a charge's id on its lines. */
+  readonly id: string;
+  readonly name: string;
+  readonly kind: 'recurring' | 'one_time';
+  /** Of one. */
+  readonly amountMinor: Minor;
+  readonly quantity: bigint;
+  /** Epoch ms, half-open; `untilMs` null: it is still held. */
+  readonly fromMs: number;
+  readonly untilMs: number | null;
+  readonly taxRateIds: readonly string[];
 };
 
 /** What the subscriber promised to spend in an interval: everything on the invoices of the interval counts. */
@@ -167,7 +182,7 @@ function chargeLines(input: InvoiceInput): InvoiceLine[] {
 
 /** A fee in arrears is for this interval, one in advance for the next, which it names. */
 function recurringLines(
-  charge: Extract<BillableCharge, { kind: 'recurring' }>,
+  charge: Extract<Charge, { kind: 'recurring' }>,
   input: InvoiceInput,
 ): InvoiceLine[] {
   const context = contextOf(input);
@@ -211,7 +226,7 @@ function segmentLines(segment: EarlierSegment, { zone, definition }: InvoiceInpu
   return lines.map((line) => ({ ...line, description: `${line.description}, ${text}` }));
 }
 
-function isUsage(charge: BillableCharge): charge is UsageCharge {
+function isUsage(charge: Charge): charge is UsageCharge {
   return charge.kind === 'usage';
 }
 

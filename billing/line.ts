@@ -1,9 +1,9 @@
 import { formatCreditUnits, microPerCredit } from './credits.ts';
 import { decimal, decimalOf } from './decimal.ts';
 import { type Currency, formatAmount, formatUnitPrice, type Minor, roundToMinor } from './money.ts';
-import type { Charge, CreditTerms, PriceRule } from './plan.ts';
+import type { Charge, CreditTerms, Price } from './plan.ts';
 import type { RatedTier } from './rate.ts';
-import { prorate, type Ratio } from './ratio.ts';
+import { prorate, type Ratio, type Span } from './ratio.ts';
 
 /**
  * One line of an invoice. `quantity` is in the meter's smallest unit (usage), in micro-credits (overage), or whole
@@ -23,12 +23,14 @@ export type InvoiceLine = {
   readonly unitPrice: string | null;
   readonly amountMinor: Minor;
   readonly details: LineDetails;
+  /** The time that a fee, or what is given back of one, is for; absent or null on all other lines. */
+  readonly covers?: Span | null;
 };
 
 export type LineDetails =
   | { readonly model: 'flat' }
   | {
-      readonly model: PriceRule['model'];
+      readonly model: Price['model'];
       readonly aggregation: string;
       readonly meter_key: string;
       readonly scale: number;
