@@ -12,6 +12,14 @@ export type PlanDefinition = {
   readonly features: readonly PlanFeature[];
   readonly rate_limits: readonly RateLimit[];
   readonly credits: CreditTerms | null;
+  /** How a part of an interval is measured: by calendar days, which is the default, or to the second. */
+  readonly proration?: 'day' | 'second';
+  /** Whether the amounts hold the tax already; default: it comes on top. */
+  readonly prices_include_tax?: boolean;
+  /** Integer string in minor units: the least that fees and usage of an interval come to together. */
+  readonly commitment_minor?: string;
+  /** Integer string in minor units: usage that costs so much is invoiced before the interval ends. */
+  readonly invoice_threshold_minor?: string;
 };
 
 export type IntervalUnit = 'hour' | 'day' | 'week' | 'month' | 'year';
@@ -24,12 +32,14 @@ export type Charge =
       readonly amount_minor: string;
       /** Default arrears. */
       readonly bill_in?: 'advance' | 'arrears';
+      readonly tax_rate_ids?: TaxRateIds;
     }
   | {
       readonly kind: 'one_time';
       readonly id: string;
       readonly display_name: string;
       readonly amount_minor: string;
+      readonly tax_rate_ids?: TaxRateIds;
     }
   | {
       readonly kind: 'usage';
@@ -43,20 +53,19 @@ export type Charge =
       readonly minimum_minor?: string;
       /** Integer string in minor units: the most that the charge costs in an interval; a line takes off what is above. */
       readonly maximum_minor?: string;
+      readonly tax_rate_ids?: TaxRateIds;
     };
 
-/** A usage charge under any model that can be rated. */
-export type UsageCharge = Omit<Extract<Charge, { kind: 'usage' }>, 'price'> & {
-  readonly price: PriceRule;
-};
+/** The taxes of one charge; absent or empty: those of the subscriber, else those of the operator. */
+type TaxRateIds = readonly string[];
 
-/** A charge that an invoice can have lines for. Every `Charge` is one. */
-export type BillableCharge = Exclude<Charge, { kind: 'usage' }> | UsageCharge;
+export type UsageCharge = Extract<Charge, { kind: 'usage' }>;
 
-/** What of a plan an invoice is worked out from. Every `PlanDefinition` is one. */
-export type BillableDefinition = Pick<PlanDefinition, 'currency' | 'credits'> & {
-  readonly charges: readonly BillableCharge[];
-};
+/** What of a plan an invoice is worked out from. */
+export type BillableDefinition = Pick<
+  PlanDefinition,
+  'currency' | 'credits' | 'charges' | 'proration' | 'prices_include_tax' | 'commitment_minor'
+>;
 
 /** The meter as it was when the version was published: a later rename changes no invoice line that quotes it. */
 export type MeterDefinition = {
@@ -74,7 +83,22 @@ export type Aggregation = 'SUM' | 'COUNT' | 'MAX' | 'LATEST' | 'UNIQUE_COUNT' | 
 export type Price =
   | { readonly model: 'per_unit'; readonly unit_price: string }
   | { readonly model: 'graduated' | 'volume'; readonly tiers: readonly Tier[] }
-  | PackagePrice;
+  | PackagePrice
+  /** The whole quantity falls in one step and costs that step's flat fee. */
+  | { readonly model: 'stairstep'; readonly tiers: readonly Step[] }
+  | PercentagePrice;
+
+/**
+ * A part of the amount that the meter counts (whole units are major units of the currency), and a fee for each event
+ * past the free ones. Free units are the charge's `included_units`.
+ */
+export type PercentagePrice = {
+  readonly model: 'percentage';
+  readonly percent: string;
+  readonly fixed_fee: string;
+  /** Integer string. */
+  readonly free_events: string;
+};
 
 /** A price for each package that is begun, or, with `round: 'down'`, for each that is full. */
 export type PackagePrice = {
@@ -84,23 +108,6 @@ export type PackagePrice = {
   /** Default up. */
   readonly round?: 'up' | 'down';
 };
-
-/** Every model that can be rated. Those beyond `Price` are rated and invoiced; drafts do not offer them yet. */
-export type PriceRule =
-  | Price
-  /** The whole quantity falls in one step and costs that step's flat fee. */
-  | { readonly model: 'stairstep'; readonly tiers: readonly Step[] }
-  /**
-   * A part of the amount that the meter counts (whole units are major units of the currency), and a fee for each event
-   * past the free ones. Free units are the charge's `included_units`.
-   */
-  | {
-      readonly model: 'percentage';
-      readonly percent: string;
-      readonly fixed_fee: string;
-      /** Integer string. */
-      readonly free_events: string;
-    };
 
 /** `up_to` as in `Tier`. */
 export type Step = { readonly up_to: string | null; readonly flat_fee: string };

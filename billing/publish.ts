@@ -1,10 +1,12 @@
 import { formatCredits, microMax } from './credits.ts';
+import { decimal } from './decimal.ts';
 import { isCurrency, parseUnitPrice } from './money.ts';
 import type {
   Charge,
   CreditTerms,
   IntervalUnit,
   MeterDefinition,
+  PercentagePrice,
   PlanDefinition,
   PlanFeature,
   Price,
@@ -14,7 +16,13 @@ import type { ProblemCode } from './problem.ts';
 import { quantityGrammar, quantityMax } from './quantity.ts';
 import { isBillableAggregation } from './rate.ts';
 import { includedMicroMax, shardLimits } from './shard-limits.ts';
-import { checkedTiers, malformedPrice, type TierRange, tiersOfRanges } from './tiers.ts';
+import {
+  checkedSteps,
+  checkedTiers,
+  malformedPrice,
+  type TierRange,
+  tiersOfRanges,
+} from './tiers.ts';
 
 /**
  * Publishing freezes a draft into the definition that rating, compiling and invoices read for ever after. The draft has
@@ -279,9 +287,48 @@ export function checkedPrice(price: Price, field: string): FrozenPrice {
       const bad = packagePrice === null ? 'package_price' : 'package_size';
       return { price: null, faults: [malformedPrice(`${field}.${bad}`, price[bad])] };
     }
+    case 'stairstep': {
+      const result = checkedSteps(price.tiers, `${field}.tiers`);
+      return result.kind === 'refused'
+        ? { price: null, faults: result.faults }
+        : { price: { model: 'stairstep', tiers: result.steps }, faults: [] };
+    }
+    case 'percentage':
+      return checkedPercentage(price, field);
     default:
       return price satisfies never;
   }
+}
+
+function checkedPercentage(price: PercentagePrice, field: string): FrozenPrice {
+  const percent = parseUnitPrice(price.percent);
+  const fixedFee = parseUnitPrice(price.fixed_fee);
+  const faults: Fault[] = [];
+  if (percent === null) {
+    faults.push(malformedPrice(`${field}.percent`, price.percent));
+  } else if (decimal(percent).gt(100)) {
+    faults.push(
+      fault('price_malformed', `${field}.percent`, {
+        message: `${percent} percent is more than the whole amount`,
+        mend: 'Give a percentage from 0 to 100, such as "2.9".',
+      }),
+    );
+  }
+  if (fixedFee === null) faults.push(malformedPrice(`${field}.fixed_fee`, price.fixed_fee));
+  if (!quantityGrammar.test(price.free_events)) {
+    faults.push(
+      fault('price_malformed', `${field}.free_events`, {
+        message: `${JSON.stringify(price.free_events)} is no number of events`,
+        mend: `Give a whole number from 0 to ${quantityMax}.`,
+      }),
+    );
+  }
+  if (percent === null || fixedFee === null || faults.length > 0) return { price: null, faults };
+  const { free_events } = price;
+  return {
+    price: { model: 'percentage', percent, fixed_fee: fixedFee, free_events },
+    faults: [],
+  };
 }
 
 type Words = { readonly message: string; readonly mend: string };

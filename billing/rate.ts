@@ -1,5 +1,5 @@
 import { type Decimal, decimalOf, Exact, decimal, plainText, tenTo } from './decimal.ts';
-import type { Aggregation, PackagePrice, PriceRule, Step, Tier } from './plan.ts';
+import type { Aggregation, PackagePrice, Price, Step, Tier } from './plan.ts';
 
 /**
  * What a quantity costs, exactly: no rounding happens here. Quantities are integers of the meter's smallest unit, prices
@@ -28,12 +28,12 @@ export type Counted = { readonly quantity: bigint; readonly events: bigint };
  * @param counted A quantity alone stands for a quantity without events.
  * @throws RangeError when the quantity is negative or lies above the last tier's bound.
  */
-export function rate(price: PriceRule, counted: bigint | Counted, meterScale: number): Decimal {
+export function rate(price: Price, counted: bigint | Counted, meterScale: number): Decimal {
   return rateByTier(price, counted, meterScale).amount;
 }
 
 /** `rate`, taken apart: the amounts of the tiers add up to the amount. Models without tiers give one tier without bounds. */
-export function rateByTier(price: PriceRule, counted: bigint | Counted, meterScale: number): Rated {
+export function rateByTier(price: Price, counted: bigint | Counted, meterScale: number): Rated {
   const { quantity, events } =
     typeof counted === 'bigint' ? { quantity: counted, events: 0n } : counted;
   if (quantity < 0n) throw new RangeError('a quantity is never negative');
@@ -62,7 +62,7 @@ type Share = {
 
 const zero = new Exact(0);
 
-function shares(price: PriceRule, units: Decimal, events: bigint): Share[] {
+function shares(price: Price, units: Decimal, events: bigint): Share[] {
   switch (price.model) {
     case 'per_unit':
       return [shareOf(unbounded(price.unit_price), zero, units)];
@@ -169,7 +169,7 @@ export function billableUnits(quantity: bigint, includedUnits: bigint): bigint {
  * @param usage `before` null: nothing of the interval was billed yet, so that flat fees are due with this part.
  */
 export function rateMore(
-  price: PriceRule,
+  price: Price,
   includedUnits: bigint,
   usage: { readonly before: bigint | Counted | null; readonly total: bigint | Counted },
   meterScale: number,

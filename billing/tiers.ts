@@ -1,5 +1,5 @@
 import { parseUnitPrice } from './money.ts';
-import type { Tier } from './plan.ts';
+import type { Step, Tier } from './plan.ts';
 import type { Fault } from './publish.ts';
 
 /**
@@ -113,6 +113,21 @@ export function checkedTiers(tiers: readonly Tier[], field: string): TierResult 
       flat_fee: parseUnitPrice(tier.flat_fee) ?? tier.flat_fee,
     })),
   };
+}
+
+export type StepResult =
+  | { readonly kind: 'ok'; readonly steps: readonly Step[] }
+  | { readonly kind: 'refused'; readonly faults: readonly Fault[] };
+
+/** Steps with canonical fees, or every fault: their bounds are those of tiers. */
+export function checkedSteps(steps: readonly Step[], field: string): StepResult {
+  const checked = checkedTiers(
+    steps.map(({ up_to, flat_fee }) => ({ up_to, flat_fee, unit_price: '0' })),
+    field,
+  );
+  return checked.kind === 'refused'
+    ? checked
+    : { kind: 'ok', steps: checked.tiers.map(({ up_to, flat_fee }) => ({ up_to, flat_fee })) };
 }
 
 function boundFaults(tiers: readonly Tier[], index: number, at: string): Fault[] {

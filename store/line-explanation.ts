@@ -5,7 +5,7 @@
 import { amountFromDetails } from '../billing/explain.ts';
 import { overageLine, type LineDetails } from '../billing/line.ts';
 import type { Minor } from '../billing/money.ts';
-import type { BillableCharge, BillableDefinition, UsageCharge } from '../billing/plan.ts';
+import type { Charge, BillableDefinition, UsageCharge } from '../billing/plan.ts';
 import { aggregate, type UsagePartial } from '../billing/rate.ts';
 import { type IntervalUsage, usageLines } from '../billing/usage-line.ts';
 import type { Reader } from './db.ts';
@@ -53,7 +53,7 @@ type PlanVersion = {
 
 export type LineExplanation = {
   readonly planVersion: PlanVersion | null;
-  readonly charge: BillableCharge | null;
+  readonly charge: Charge | null;
   /** The period that the line belongs to; of late usage the closed one. Null on an invoice without a period. */
   readonly period: Period | null;
   /** The billing interval that is priced as a whole, or that a fee is for; half-open. */
@@ -266,7 +266,7 @@ async function readPlanVersion(db: Reader, planVersionId: string): Promise<PlanV
 /** A fee that is billed in advance is for the interval after the invoiced one. */
 function intervalOf(
   invoice: InvoiceRead,
-  { place, charge }: { readonly place: Place | null; readonly charge: BillableCharge | null },
+  { place, charge }: { readonly place: Place | null; readonly charge: Charge | null },
 ): LineExplanation['interval'] {
   const isAdvance = charge?.kind === 'recurring' && charge.bill_in === 'advance';
   const of = isAdvance ? place?.next : place?.of;
@@ -318,7 +318,7 @@ function totalsOf(
 
 type Behind = {
   readonly planVersion: PlanVersion | null;
-  readonly charge: BillableCharge | null;
+  readonly charge: Charge | null;
   readonly usage: IntervalUsage | null;
   readonly counted: UsageDetails | null;
   readonly creditHours: readonly CreditHour[];

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { formatCredits } from '../../billing/credits.ts';
 import { formatAmount, type Currency } from '../../billing/money.ts';
 import { formatPeriod } from '../../billing/periods.ts';
-import type { BillableCharge, MeterDefinition } from '../../billing/plan.ts';
+import type { Charge, MeterDefinition } from '../../billing/plan.ts';
 import type { InvoiceLineRead, InvoiceRead } from '../../store/invoice-reads.ts';
 import type {
   CreditHour,
@@ -215,7 +215,7 @@ export function explanationToWire(
 
 const chargeTypes = { recurring: 'RECURRING', one_time: 'ONE_TIME', usage: 'USAGE' } as const;
 
-function chargeToWire(given: BillableCharge, currency: Currency): NonNullable<Answer['charge']> {
+function chargeToWire(given: Charge, currency: Currency): NonNullable<Answer['charge']> {
   const amount = (minor: string | undefined): string | null =>
     minor === undefined ? null : formatAmount(BigInt(minor), currency);
   const isUsage = given.kind === 'usage';
@@ -232,9 +232,7 @@ function chargeToWire(given: BillableCharge, currency: Currency): NonNullable<An
   };
 }
 
-function priceToWire(
-  given: Extract<BillableCharge, { kind: 'usage' }>['price'],
-): z.output<typeof price> {
+function priceToWire(given: Extract<Charge, { kind: 'usage' }>['price']): z.output<typeof price> {
   return 'tiers' in given ? { ...given, tiers: given.tiers.map((one) => ({ ...one })) } : given;
 }
 

@@ -21,24 +21,37 @@ import { instantText, wireInstant } from './shared.ts';
 export const intervalUnits = ['hour', 'day', 'week', 'month', 'year'] as const;
 export const resetIntervals = ['hour', 'day', 'week', 'month', 'year', 'period'] as const;
 
+export const priceModels = [
+  'per_unit',
+  'graduated',
+  'volume',
+  'package',
+  'stairstep',
+  'percentage',
+] as const satisfies readonly Price['model'][];
+
 const status = z.enum(['draft', 'published', 'archived']);
 const nextStep = z.string().nullable().meta({ description: 'What to do with a draft.' });
 
 const price = z
   .strictObject({
-    model: z.enum(['per_unit', 'graduated', 'volume', 'package']),
+    model: z.enum(priceModels),
     unit_price: z.string().optional(),
     tiers: z
       .array(
         z.strictObject({
           up_to: z.string().nullable(),
-          unit_price: z.string(),
+          unit_price: z.string().optional(),
           flat_fee: z.string(),
         }),
       )
       .optional(),
     package_size: z.string().optional(),
     package_price: z.string().optional(),
+    round: z.enum(['up', 'down']).optional(),
+    percent: z.string().optional(),
+    fixed_fee: z.string().optional(),
+    free_events: z.string().optional(),
   })
   .meta({ id: 'Price' });
 
@@ -227,15 +240,37 @@ export function chargeToWire(
   };
 }
 
+// Named one by one: what comes back from jsonb has its keys in another order.
 function priceToWire(given: Price): z.output<typeof price> {
-  if (given.model === 'per_unit' || given.model === 'package') return { ...given };
-  // Named one by one: what comes back from jsonb has its keys in another order.
-  const tiers = given.tiers.map(({ up_to, unit_price, flat_fee }) => ({
-    up_to,
-    unit_price,
-    flat_fee,
-  }));
-  return { model: given.model, tiers };
+  switch (given.model) {
+    case 'per_unit':
+      return { model: given.model, unit_price: given.unit_price };
+    case 'graduated':
+    case 'volume':
+      return {
+        model: given.model,
+        tiers: given.tiers.map(({ up_to, unit_price, flat_fee }) => ({
+          up_to,
+          unit_price,
+          flat_fee,
+        })),
+      };
+    case 'package': {
+      const { model, package_size, package_price, round } = given;
+      return { model, package_size, package_price, round: round ?? 'up' };
+    }
+    case 'stairstep':
+      return {
+        model: given.model,
+        tiers: given.tiers.map(({ up_to, flat_fee }) => ({ up_to, flat_fee })),
+      };
+    case 'percentage': {
+      const { model, percent, fixed_fee, free_events } = given;
+      return { model, percent, fixed_fee, free_events };
+    }
+    default:
+      return given satisfies never;
+  }
 }
 
 function planFeatureToWire(row: PlanFeatureRow): z.output<typeof PlanFeatureAnswer> {

@@ -3,7 +3,7 @@ import type { z } from 'zod';
 
 import { microMax, parseCredits } from '../../billing/credits.ts';
 import { parseAmount, type Currency } from '../../billing/money.ts';
-import type { CreditTerms, Price, RateLimit } from '../../billing/plan.ts';
+import type { CreditTerms, Price, RateLimit, Step, Tier } from '../../billing/plan.ts';
 import { checkedPrice } from '../../billing/publish.ts';
 import type { MeterRow } from '../../store/meters.ts';
 import type { ChargePrice, VersionTerms } from '../../store/plans.ts';
@@ -22,7 +22,7 @@ import {
 } from '../fields.ts';
 import { pricingRules, readPricingRules } from '../pricing-rules.ts';
 import { ApiProblem, fieldProblem } from '../problems.ts';
-import { intervalUnits } from './plan-shapes.ts';
+import { intervalUnits, priceModels } from './plan-shapes.ts';
 
 export const termFields = {
   currency: currencyCode().optional(),
@@ -220,18 +220,29 @@ export const chargeBody = object({
     'Price of one whole unit, as a JSON number or a string; answered as a string.',
   ).optional(),
   price: object({
-    model: oneOf(['per_unit', 'graduated', 'volume', 'package']),
+    model: oneOf(priceModels),
     unit_price: decimal().optional(),
     tiers: listOf(
       object({
         up_to: quantity('Last whole unit of the tier; null in the last one.').nullable().optional(),
-        unit_price: decimal(),
-        flat_fee: decimal('Due when the tier is entered.').optional(),
+        unit_price: decimal('Not for stairstep.').optional(),
+        flat_fee: decimal('Due when the tier is entered; the price of a stairstep.').optional(),
       }),
       50,
     ).optional(),
     package_size: quantity('Whole units in a package.').optional(),
     package_price: decimal('Price of each started package.').optional(),
+    round: oneOf(
+      ['up', 'down'],
+      'Whether a package that is not full counts; up when absent.',
+    ).optional(),
+    percent: decimal(
+      'Part of the amount that the meter counts, in percent: 2.9. The meter sums up money.',
+    ).optional(),
+    fixed_fee: decimal('Of each event; 0 when absent.').optional(),
+    free_events: quantity(
+      'Events in each interval without the fixed fee; 0 when absent.',
+    ).optional(),
   }).optional(),
   usage_pricing_rules: pricingRules.optional(),
   included_units: quantity(
@@ -349,42 +360,86 @@ function readPriceObject(given: NonNullable<ChargeInput['price']>): Price {
   );
 }
 
-function priceOfModel(given: NonNullable<ChargeInput['price']>): Price {
-  const need = (field: 'unit_price' | 'tiers' | 'package_size' | 'package_price'): never => {
+/** What each model is made of; what it can do without stands after. */
+const priceFields = {
+  per_unit: { needs: ['unit_price'], takes: [] },
+  graduated: { needs: ['tiers'], takes: [] },
+  volume: { needs: ['tiers'], takes: [] },
+  package: { needs: ['package_size', 'package_price'], takes: ['round'] },
+  stairstep: { needs: ['tiers'], takes: [] },
+  percentage: { needs: ['percent'], takes: ['fixed_fee', 'free_events'] },
+} as const satisfies Record<
+  Price['model'],
+  { readonly needs: readonly string[]; readonly takes: readonly string[] }
+>;
+
+type PriceInput = NonNullable<ChargeInput['price']>;
+type PriceField = Exclude<keyof PriceInput, 'model'>;
+
+function priceOfModel(given: PriceInput): Price {
+  const { needs, takes }: { needs: readonly string[]; takes: readonly string[] } =
+    priceFields[given.model];
+  for (const [field, value] of Object.entries(given)) {
+    if (field === 'model' || value === undefined) continue;
+    if (needs.includes(field) || takes.includes(field)) continue;
+    throw fieldProblem(`price.${field}`, `does not go with model ${given.model}`, [
+      ...needs,
+      ...takes,
+    ]);
+  }
+  const need = (field: PriceField): never => {
     throw fieldProblem(`price.${field}`, `is required for model ${given.model}`);
   };
-  const belongs = {
-    per_unit: ['unit_price'],
-    graduated: ['tiers'],
-    volume: ['tiers'],
-    package: ['package_size', 'package_price'],
-  } as const satisfies Record<Price['model'], readonly string[]>;
-  const own: readonly string[] = belongs[given.model];
-  for (const field of ['unit_price', 'tiers', 'package_size', 'package_price'] as const) {
-    if (given[field] !== undefined && !own.includes(field)) {
-      throw fieldProblem(`price.${field}`, `does not go with model ${given.model}`);
-    }
-  }
   switch (given.model) {
     case 'per_unit':
       return { model: 'per_unit', unit_price: given.unit_price ?? need('unit_price') };
     case 'graduated':
     case 'volume':
-      return {
-        model: given.model,
-        tiers: (given.tiers ?? need('tiers')).map((tier) => ({
-          up_to: tier.up_to === null || tier.up_to === undefined ? null : tier.up_to.toString(),
-          unit_price: tier.unit_price,
-          flat_fee: tier.flat_fee ?? '0',
-        })),
-      };
+      return { model: given.model, tiers: (given.tiers ?? need('tiers')).map(readTier) };
+    case 'stairstep':
+      return { model: given.model, tiers: (given.tiers ?? need('tiers')).map(readStep) };
     case 'package':
       return {
         model: 'package',
         package_size: (given.package_size ?? need('package_size')).toString(),
         package_price: given.package_price ?? need('package_price'),
+        ...(given.round !== undefined && { round: given.round }),
+      };
+    case 'percentage':
+      return {
+        model: 'percentage',
+        percent: given.percent ?? need('percent'),
+        fixed_fee: given.fixed_fee ?? '0',
+        free_events: (given.free_events ?? 0n).toString(),
       };
     default:
       return given.model satisfies never;
   }
+}
+
+type TierInput = NonNullable<PriceInput['tiers']>[number];
+
+function readTier(tier: TierInput, index: number): Tier {
+  if (tier.unit_price === undefined) {
+    throw fieldProblem(`price.tiers[${index}].unit_price`, 'is required for graduated and volume');
+  }
+  return {
+    up_to: tier.up_to?.toString() ?? null,
+    unit_price: tier.unit_price,
+    flat_fee: tier.flat_fee ?? '0',
+  };
+}
+
+function readStep(tier: TierInput, index: number): Step {
+  const field = `price.tiers[${index}]`;
+  if (tier.unit_price !== undefined) {
+    throw fieldProblem(
+      `${field}.unit_price`,
+      'does not go with model stairstep: a step costs its flat_fee, whatever the quantity in it',
+    );
+  }
+  if (tier.flat_fee === undefined) {
+    throw fieldProblem(`${field}.flat_fee`, 'is required for model stairstep');
+  }
+  return { up_to: tier.up_to?.toString() ?? null, flat_fee: tier.flat_fee };
 }

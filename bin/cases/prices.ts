@@ -1,6 +1,6 @@
 import { decimal, type Decimal, Exact } from '../../billing/decimal.ts';
 import { roundToMinor } from '../../billing/money.ts';
-import type { PackagePrice, PriceRule, Tier } from '../../billing/plan.ts';
+import type { PackagePrice, Price, Tier } from '../../billing/plan.ts';
 import { billableUnits, packageCount, rateByTier } from '../../billing/rate.ts';
 import { exactWithin } from '../../billing/usage-line.ts';
 import { type Fields, isFields } from './read.ts';
@@ -65,7 +65,7 @@ function amountOf(exact: Decimal, input: Fields): Decimal {
     : major(roundToMinor(exact, currencyOf(input)), input);
 }
 
-function rated(priceOf: (input: Fields) => PriceRule): (input: Fields) => Fields {
+function rated(priceOf: (input: Fields) => Price): (input: Fields) => Fields {
   return (input) => {
     const { of, scale } = scaled(input);
     const quantity = billableUnits(of('quantity'), of('freeUnits'));

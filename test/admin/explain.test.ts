@@ -8,7 +8,7 @@ import { decimal } from '../../billing/decimal.ts';
 import { amountFromDetails } from '../../billing/explain.ts';
 import type { LineDetails } from '../../billing/line.ts';
 import { type Minor, parseAmount, roundToMinor } from '../../billing/money.ts';
-import type { Aggregation, BillableCharge, PriceRule } from '../../billing/plan.ts';
+import type { Aggregation, Charge, Price } from '../../billing/plan.ts';
 import { aggregate, type Counted, rateMore, type UsagePartial } from '../../billing/rate.ts';
 import { inTransaction } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';
@@ -43,7 +43,7 @@ type Use = {
   readonly overageMicro: number;
 };
 type Terms = {
-  readonly charges: readonly Omit<Extract<BillableCharge, { kind: 'usage' }>, 'kind' | 'id'>[];
+  readonly charges: readonly Omit<Extract<Charge, { kind: 'usage' }>, 'kind' | 'id'>[];
   readonly isCut: boolean;
   readonly uses: readonly Use[];
 };
@@ -60,7 +60,7 @@ const tiers = fc
       ),
     ),
   );
-const rule: fc.Arbitrary<PriceRule> = fc.oneof(
+const rule: fc.Arbitrary<Price> = fc.oneof(
   fc.record({ model: fc.constant('per_unit'), unit_price: price }),
   fc.record({ model: fc.constantFrom('graduated', 'volume'), tiers }),
   fc.record({
@@ -540,7 +540,7 @@ function isDetails(value: unknown): value is LineDetails {
 
 type ChargeOfMeter = NonNullable<Answer['charge']> & {
   readonly meter: NonNullable<NonNullable<Answer['charge']>['meter']>;
-  readonly price: PriceRule;
+  readonly price: Price;
 };
 
 function isOfMeter(charge: Answer['charge']): charge is ChargeOfMeter {

@@ -4,7 +4,7 @@ import { amountFromDetails } from '../../billing/explain.ts';
 import { assembleInvoice } from '../../billing/invoice.ts';
 import type { InvoiceLine } from '../../billing/line.ts';
 import { changeLines } from '../../billing/plan-change.ts';
-import type { BillableCharge, MeterDefinition, PriceRule } from '../../billing/plan.ts';
+import type { Charge, MeterDefinition, Price } from '../../billing/plan.ts';
 import type { UsagePartial } from '../../billing/rate.ts';
 
 const price = fc
@@ -19,7 +19,7 @@ const tiers = fc
       ),
     ),
   );
-const rule: fc.Arbitrary<PriceRule> = fc.oneof(
+const rule: fc.Arbitrary<Price> = fc.oneof(
   fc.record({ model: fc.constant('per_unit'), unit_price: price }),
   fc.record({ model: fc.constantFrom('graduated', 'volume'), tiers }),
   fc.record({
@@ -52,13 +52,8 @@ const rows = (quantity: bigint): readonly UsagePartial[] => [
   { quantity, eventCount: 2n, maxQuantity: quantity, latestQuantity: quantity, latestAt: 0 },
 ];
 
-function linesOf(
-  of: PriceRule,
-  before: bigint,
-  now: bigint,
-  isFirst: boolean,
-): readonly InvoiceLine[] {
-  const charges: readonly BillableCharge[] = [
+function linesOf(of: Price, before: bigint, now: bigint, isFirst: boolean): readonly InvoiceLine[] {
+  const charges: readonly Charge[] = [
     { kind: 'recurring', id: 'fee', display_name: 'Fee', amount_minor: '2999' },
     { kind: 'one_time', id: 'setup', display_name: 'Set-up', amount_minor: '777' },
     {

@@ -6,7 +6,7 @@ import type {
   BillableDefinition,
   Charge,
   MeterDefinition,
-  PriceRule,
+  Price,
   UsageCharge,
 } from '../../billing/plan.ts';
 import { packageCount, rate, rateMore, type UsagePartial } from '../../billing/rate.ts';
@@ -30,7 +30,7 @@ const payments: MeterDefinition = {
   aggregation: 'SUM',
 };
 
-function charge(price: PriceRule, more: Partial<UsageCharge> = {}): UsageCharge {
+function charge(price: Price, more: Partial<UsageCharge> = {}): UsageCharge {
   return {
     kind: 'usage',
     id: 'chg',
@@ -84,8 +84,8 @@ const texts = (draft: InvoiceDraft): string[] =>
     (line) => `${line.description} ${formatAmount(line.amountMinor, draft.currency)}`,
   );
 
-const perCall: PriceRule = { model: 'per_unit', unit_price: '0.01' };
-const steps: PriceRule = {
+const perCall: Price = { model: 'per_unit', unit_price: '0.01' };
+const steps: Price = {
   model: 'stairstep',
   tiers: [
     { up_to: '10', flat_fee: '50' },
@@ -93,7 +93,7 @@ const steps: PriceRule = {
     { up_to: null, flat_fee: '120' },
   ],
 };
-const card: PriceRule = { model: 'percentage', percent: '2.9', fixed_fee: '0.3', free_events: '2' };
+const card: Price = { model: 'percentage', percent: '2.9', fixed_fee: '0.3', free_events: '2' };
 
 describe('billing/usage-line › stairstep', () => {
   for (const [quantity, text] of [
@@ -143,7 +143,7 @@ describe('billing/usage-line › percentage', () => {
 });
 
 describe('billing/usage-line › packages rounded down', () => {
-  const down: PriceRule = {
+  const down: Price = {
     ...{ model: 'package', package_size: '100', package_price: '1' },
     round: 'down',
   };
@@ -225,7 +225,7 @@ describe('billing/usage-line › minimum and maximum', () => {
   });
   it('the parts of an interval add up to the whole, with bounds (invariant 4)', () => {
     const part = fc.bigInt({ min: 0n, max: 4_000n });
-    const price = fc.constantFrom<PriceRule>(
+    const price = fc.constantFrom<Price>(
       perCall,
       steps,
       { model: 'package', package_size: '7', package_price: '0.11', round: 'down' },
@@ -285,7 +285,7 @@ describe('billing/usage-line › quantities', () => {
 });
 
 describe('billing/rate › every model', () => {
-  const models: fc.Arbitrary<PriceRule> = fc.constantFrom<PriceRule>(perCall, steps, card, {
+  const models: fc.Arbitrary<Price> = fc.constantFrom<Price>(perCall, steps, card, {
     ...{ model: 'package', package_size: '7', package_price: '0.11' },
     round: 'down',
   });

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 
 import { assembleInvoice, type MeterUsage } from '../../billing/invoice.ts';
 import { type Currency, placesOf } from '../../billing/money.ts';
-import type { BillableDefinition, PriceRule, UsageCharge } from '../../billing/plan.ts';
+import type { BillableDefinition, Price, UsageCharge } from '../../billing/plan.ts';
 import type { UsagePartial } from '../../billing/rate.ts';
 import { type Db, openDb, type Tx } from '../../store/db.ts';
 import { ratingSql } from '../../store/rating-sql.ts';
@@ -56,7 +56,7 @@ const tiers = bounds.chain((upTos) =>
 const steps = bounds.chain((upTos) =>
   fc.tuple(...upTos.map((up_to) => fc.record({ up_to: fc.constant(up_to), flat_fee: price }))),
 );
-const rule: fc.Arbitrary<PriceRule> = fc.oneof(
+const rule: fc.Arbitrary<Price> = fc.oneof(
   fc.record({ model: fc.constant('per_unit'), unit_price: price }),
   fc.record({ model: fc.constantFrom('graduated', 'volume'), tiers }),
   fc.record({ model: fc.constant('stairstep'), tiers: steps }),
