@@ -1,5 +1,6 @@
 import { type Decimal, decimalOf, Exact, decimal, plainText, tenTo } from './decimal.ts';
 import type { Aggregation, PackagePrice, Price, Step, Tier } from './plan.ts';
+import { divideRounded, type Span } from './ratio.ts';
 
 /**
  * What a quantity costs, exactly: no rounding happens here. Quantities are integers of the meter's smallest unit, prices
@@ -184,34 +185,40 @@ export function rateMore(
 
 /** One rollup row: mergeable partials of the events of one hour, whatever the meter's aggregation. */
 export type UsagePartial = {
+  /** Below zero, like `eventCount`, where a correction took more away than it gave. */
   readonly quantity: bigint;
   readonly eventCount: bigint;
   readonly maxQuantity: bigint;
   readonly latestQuantity: bigint;
   /** Epoch milliseconds, or anything whose value they are. */
   readonly latestAt: { valueOf(): number };
+  /** UNIQUE_COUNT: what was counted, each in a text that is the same for the same thing. Absent = none. */
+  readonly values?: readonly string[];
+  /** WEIGHTED_SUM: from each instant on (epoch ms), the level. Absent = none. */
+  readonly levels?: readonly Level[];
 };
 
-/** Aggregations that rollup rows carry; publishing refuses the others. */
-export type BillableAggregation = 'SUM' | 'COUNT' | 'MAX' | 'LATEST';
+/** A level that holds until the next one. */
+export type Level = { readonly atMs: number; readonly quantity: bigint };
 
-/** Whether the quantities of this aggregation can be worked out from rollup rows. */
-export function isBillableAggregation(
-  aggregation: Aggregation,
-): aggregation is BillableAggregation {
-  return Object.hasOwn(aggregations, aggregation);
+/** Whether use of this aggregation is stored so that it can be billed; publishing refuses the others. */
+export function isBillableAggregation(aggregation: Aggregation): boolean {
+  return aggregation !== 'UNIQUE_COUNT' && aggregation !== 'WEIGHTED_SUM';
 }
 
 /**
- * The quantity of a meter over rollup rows, in smallest units; 0 without rows. The order of the rows and the way events
- * were spread over them change nothing: of two equally late values the greater counts.
- * @throws RangeError for an aggregation that rollups do not carry (it could not have been published).
+ * The quantity of a meter over rollup rows, in smallest units; 0 without rows. The order of the rows, the way events
+ * were spread over them and repeats of a value or level change nothing: of two equally late values the greater counts.
+ * @param span What WEIGHTED_SUM is the average over: before the first level it is 0, and the last one holds to the end.
+ * Rounded once, half away from zero. The others do not read it.
+ * @throws RangeError for a WEIGHTED_SUM without a span, or over an empty one.
  */
-export function aggregate(rows: readonly UsagePartial[], aggregation: Aggregation): bigint {
-  if (!isBillableAggregation(aggregation)) {
-    throw new RangeError(`${aggregation} cannot be worked out from rollups`);
-  }
-  return aggregations[aggregation](rows);
+export function aggregate(
+  rows: readonly UsagePartial[],
+  aggregation: Aggregation,
+  span?: Span,
+): bigint {
+  return aggregations[aggregation](rows, span);
 }
 
 const aggregations = {
@@ -219,7 +226,12 @@ const aggregations = {
   COUNT: (rows) => rows.reduce((sum, row) => sum + row.eventCount, 0n),
   MAX: (rows) => rows.reduce((max, row) => (row.maxQuantity > max ? row.maxQuantity : max), 0n),
   LATEST: (rows) => latest(rows)?.latestQuantity ?? 0n,
-} as const satisfies Record<BillableAggregation, (rows: readonly UsagePartial[]) => bigint>;
+  UNIQUE_COUNT: (rows) => BigInt(new Set(rows.flatMap((row) => row.values ?? [])).size),
+  WEIGHTED_SUM: (rows, span) => weightedSum(rows, span),
+} as const satisfies Record<
+  Aggregation,
+  (rows: readonly UsagePartial[], span: Span | undefined) => bigint
+>;
 
 function latest(rows: readonly UsagePartial[]): UsagePartial | null {
   return rows.reduce<UsagePartial | null>((winner, row) => {
@@ -228,4 +240,25 @@ function latest(rows: readonly UsagePartial[]): UsagePartial | null {
     if (difference !== 0) return difference > 0 ? row : winner;
     return row.latestQuantity > winner.latestQuantity ? row : winner;
   }, null);
+}
+
+function weightedSum(rows: readonly UsagePartial[], span: Span | undefined): bigint {
+  if (span === undefined || span.endMs <= span.startMs) {
+    throw new RangeError('an average over time needs a span of time');
+  }
+  const levels = rows
+    .flatMap((row) => row.levels ?? [])
+    .toSorted((a, b) => a.atMs - b.atMs || compare(a.quantity, b.quantity));
+  let weighted = 0n;
+  for (const [index, { atMs, quantity }] of levels.entries()) {
+    // Of two at one instant the greater comes last, and the other one lasts no time.
+    const fromMs = Math.max(atMs, span.startMs);
+    const untilMs = Math.min(levels[index + 1]?.atMs ?? span.endMs, span.endMs);
+    if (untilMs > fromMs) weighted += quantity * BigInt(untilMs - fromMs);
+  }
+  return divideRounded(weighted, BigInt(span.endMs - span.startMs));
+}
+
+function compare(a: bigint, b: bigint): number {
+  return a < b ? -1 : Number(a > b);
 }

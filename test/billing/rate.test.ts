@@ -5,7 +5,7 @@ import type { Aggregation, Price, Tier } from '../../billing/plan.ts';
 import {
   aggregate,
   billableUnits,
-  isBillableAggregation,
+  type Level,
   packageCount,
   rate,
   rateByTier,
@@ -202,10 +202,91 @@ describe('billing/rate › aggregate', () => {
     for (const kind of kinds) assert.equal(aggregate([], kind), 0n);
   });
 
-  it('refuses what rollups do not carry', () => {
-    for (const kind of ['UNIQUE_COUNT', 'WEIGHTED_SUM'] as const) {
-      assert.ok(!isBillableAggregation(kind));
-      assert.throws(() => aggregate([], kind), RangeError);
+  it('counts each value once, wherever it stands', () => {
+    const value = fc.constantFrom('a', 'b', 'c', 'd', 'e');
+    fc.assert(
+      fc.property(fc.array(fc.array(value)), fc.nat(), (lists, at) => {
+        const given = lists.map((values) => row({ values }));
+        const expected = BigInt(new Set(lists.flat()).size);
+        assert.equal(aggregate(given, 'UNIQUE_COUNT'), expected);
+        assert.equal(aggregate(given.toReversed(), 'UNIQUE_COUNT'), expected);
+        const repeated = given.at(at % Math.max(given.length, 1));
+        const twice = repeated === undefined ? given : [...given, repeated];
+        assert.equal(aggregate(twice, 'UNIQUE_COUNT'), expected);
+        const inOneRow = [row({ values: lists.flat() })];
+        assert.equal(aggregate(inOneRow, 'UNIQUE_COUNT'), expected);
+      }),
+    );
+    assert.equal(aggregate([row({ quantity: 7n })], 'UNIQUE_COUNT'), 0n);
+  });
+
+  describe('a level weighted by its time', () => {
+    const span = { startMs: 1_000, endMs: 2_000 };
+    const level = (atMs: number, height: bigint): Level => ({ atMs, quantity: height });
+    const weigh = (...levels: readonly Level[]): bigint =>
+      aggregate([row({ levels })], 'WEIGHTED_SUM', span);
+    const cases: readonly (readonly [string, readonly Level[], bigint])[] = [
+      ['nothing is zero', [], 0n],
+      ['one from the start', [level(1_000, 8n)], 8n],
+      ['zero before the first', [level(1_500, 8n)], 4n],
+      ['each for its time', [level(1_000, 10n), level(1_250, 20n), level(1_750, 0n)], 13n],
+      ['half away from zero', [level(1_500, 5n)], 3n],
+      ['below half', [level(1_501, 5n)], 2n],
+      ['the greater of two at once', [level(1_000, 9n), level(1_000, 4n)], 9n],
+      ['not past the end', [level(2_000, 900n)], 0n],
+      ['a level of before the span reaches into it', [level(0, 4n), level(1_500, 0n)], 2n],
+    ];
+    for (const [name, levels, expected] of cases) {
+      it(name, () => {
+        assert.equal(weigh(...levels), expected);
+      });
     }
+
+    it('needs a span of time', () => {
+      const given = [row({ levels: [level(1, 1n)] })];
+      assert.throws(() => aggregate(given, 'WEIGHTED_SUM'), RangeError);
+      const empty = { startMs: 5, endMs: 5 };
+      assert.throws(() => aggregate(given, 'WEIGHTED_SUM', empty), RangeError);
+    });
+
+    it('is the sum of the milliseconds, whatever the order, the rows and the repeats', () => {
+      const short = { startMs: 10, endMs: 60 };
+      const levels = fc.array(
+        fc.record({ atMs: fc.integer({ min: 10, max: 70 }), quantity: fc.bigInt(0n, 1_000n) }),
+        { maxLength: 12 },
+      );
+      fc.assert(
+        fc.property(levels, fc.nat(6), (given, rows) => {
+          let area = 0n;
+          for (let atMs = short.startMs; atMs < short.endMs; atMs += 1)
+            area += levelAt(given, atMs);
+          const expected = (2n * area + 50n) / 100n;
+          const spread = Map.groupBy(
+            [...given, ...given].toReversed(),
+            ({ atMs }) => atMs % (rows + 1),
+          );
+          const partials = [...spread.values()].map((ofRow) => row({ levels: ofRow }));
+          assert.equal(aggregate(partials, 'WEIGHTED_SUM', short), expected);
+        }),
+      );
+    });
+  });
+
+  it('takes corrections into account', () => {
+    const given = [row({ quantity: 10n, eventCount: 2n }), row({ quantity: -3n, eventCount: -1n })];
+    assert.equal(aggregate(given, 'SUM'), 7n);
+    assert.equal(aggregate(given, 'COUNT'), 1n);
   });
 });
+
+function row(of: Partial<UsagePartial>): UsagePartial {
+  const none = { quantity: 0n, eventCount: 0n, maxQuantity: 0n, latestQuantity: 0n, latestAt: 0 };
+  return { ...none, ...of };
+}
+
+function levelAt(levels: readonly Level[], atMs: number): bigint {
+  const upTo = levels.filter((one) => one.atMs <= atMs);
+  const lastMs = Math.max(...upTo.map((one) => one.atMs));
+  const latest = upTo.filter((one) => one.atMs === lastMs).map((one) => one.quantity);
+  return latest.reduce((max, one) => (one > max ? one : max), 0n);
+}
