@@ -196,7 +196,7 @@ async function cancel(
   const at = when === 'now' ? soonestCut(current, now) : current.endAt;
   if (cancelAt !== null && cancelAt <= at) return { effectiveAtMs: cancelAt.getTime() };
   await endPeriods(tx, subscription, at);
-  await changeSubscription(tx, subscription, { kind: 'cancel_planned', at });
+  await changeSubscription(tx, subscription, { kind: 'cancel_planned', at, prorate: false });
   await bumpRuntime(tx, subscription.subscriberId);
   return { effectiveAtMs: at.getTime() };
 }

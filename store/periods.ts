@@ -35,12 +35,17 @@ export type Period = {
   readonly sealedIncarnation: bigint | null;
   readonly sealedStreamId: string | null;
   readonly closedAt: Date | null;
+  /** Why it ends before its interval does. */
+  readonly cutReason: CutReason | null;
+  /** While its draft waits: when the invoice becomes final. */
+  readonly finalizeAt: Date | null;
 };
+export type CutReason = 'close_now' | 'threshold' | 'interval_change' | 'cancel';
 
 const columns = `id, subscription_id AS "subscriptionId", seq, interval_index AS "intervalIndex",
   interval_start_at AS "intervalStartAt", interval_end_at AS "intervalEndAt", start_at AS "startAt", end_at AS "endAt",
   state, sealed_shard AS "sealedShard", sealed_incarnation AS "sealedIncarnation", sealed_stream_id AS "sealedStreamId",
-  closed_at AS "closedAt"`;
+  closed_at AS "closedAt", cut_reason AS "cutReason", finalize_at AS "finalizeAt"`;
 
 /** Null when the subscription has no such period. */
 export async function findPeriod(

@@ -123,18 +123,22 @@ export type Subscription = {
   readonly version: number;
   readonly currency: string;
   readonly timeZone: string;
+  /** The start of the interval `intervalBase`: the subscription's start, or the last change of its interval. */
   readonly anchorAt: Date;
+  readonly intervalBase: number;
   readonly overageEnabled: boolean;
   readonly startedAt: Date | null;
   readonly cancelAt: Date | null;
+  /** Whether a cancellation in mid-interval bills and gives back fees by the days used. */
+  readonly cancelProrate: boolean;
   readonly endedAt: Date | null;
   readonly definition: PlanDefinition;
 };
 
 const columns = `s.id, s.environment, s.subscriber_id AS "subscriberId", s.product_id AS "productId",
   s.plan_id AS "planId", s.plan_version_id AS "planVersionId", s.state, s.version, s.currency, s.time_zone AS "timeZone",
-  s.anchor_at AS "anchorAt", s.overage_enabled AS "overageEnabled", s.started_at AS "startedAt",
-  s.cancel_at AS "cancelAt", s.ended_at AS "endedAt", v.definition`;
+  s.anchor_at AS "anchorAt", s.interval_base AS "intervalBase", s.overage_enabled AS "overageEnabled",
+  s.started_at AS "startedAt", s.cancel_at AS "cancelAt", s.cancel_prorate AS "cancelProrate", s.ended_at AS "endedAt", v.definition`;
 
 /** Throws when there is no such subscription. */
 export async function readSubscription(db: Reader, subscriptionId: string): Promise<Subscription> {
@@ -158,7 +162,16 @@ export async function lockSubscription(tx: Tx, subscriptionId: string): Promise<
 export type SubscriptionChange =
   | { readonly kind: 'started'; readonly at: Date }
   | { readonly kind: 'overage_set'; readonly enabled: boolean }
-  | { readonly kind: 'cancel_planned'; readonly at: Date }
+  | { readonly kind: 'cancel_planned'; readonly at: Date; readonly prorate: boolean }
+  | {
+      readonly kind: 'plan_changed';
+      readonly planId: string;
+      readonly planVersionId: string;
+      readonly definition: PlanDefinition;
+      readonly overageEnabled: boolean;
+      /** Where the change begins an interval of another length. */
+      readonly reset: { readonly anchorAt: Date; readonly intervalBase: number } | null;
+    }
   | { readonly kind: 'ended'; readonly at: Date }
   | { readonly kind: 'standing_set'; readonly state: 'active' | 'past_due' };
 
@@ -175,7 +188,8 @@ export async function changeSubscription(
   const row = await selectRow<{ version: number }>(
     tx,
     `UPDATE subscriptions SET state = :state, version = version + 1, overage_enabled = :overage,
-            started_at = :started_at, cancel_at = :cancel_at, ended_at = :ended_at
+            started_at = :started_at, cancel_at = :cancel_at, cancel_prorate = :cancel_prorate, ended_at = :ended_at,
+            plan_id = :plan_id, plan_version_id = :plan_version_id, anchor_at = :anchor_at, interval_base = :interval_base
      WHERE id = :id AND version = :version RETURNING version`,
     {
       id: subscription.id,
@@ -184,7 +198,12 @@ export async function changeSubscription(
       overage: next.overageEnabled,
       started_at: next.startedAt,
       cancel_at: next.cancelAt,
+      cancel_prorate: next.cancelProrate,
       ended_at: next.endedAt,
+      plan_id: next.planId,
+      plan_version_id: next.planVersionId,
+      anchor_at: next.anchorAt,
+      interval_base: next.intervalBase,
     },
   );
   if (row === null) throw new Error(`subscription ${subscription.id} was changed in between`);
@@ -198,7 +217,11 @@ function changed(subscription: Subscription, change: SubscriptionChange): Subscr
     case 'overage_set':
       return { ...subscription, overageEnabled: change.enabled };
     case 'cancel_planned':
-      return { ...subscription, cancelAt: change.at };
+      return { ...subscription, cancelAt: change.at, cancelProrate: change.prorate };
+    case 'plan_changed': {
+      const { planId, planVersionId, definition, overageEnabled, reset } = change;
+      return { ...subscription, planId, planVersionId, definition, overageEnabled, ...reset };
+    }
     case 'ended':
       return { ...subscription, state: 'canceled', cancelAt: change.at, endedAt: change.at };
     case 'standing_set':
