@@ -1,5 +1,6 @@
 /** `npm run bench -- <what> [--json] […]`: each bench is a file that reads the rest of the arguments. */
 const benches = new Map<string, () => Promise<unknown>>([
+  ['close', () => import('./close.ts')],
   ['gateway', () => import('./gateway.ts')],
   ['shard', () => import('./shard.ts')],
 ]);
