@@ -1,6 +1,6 @@
 import { formatCredits, microMax } from './credits.ts';
 import { decimal } from './decimal.ts';
-import { isCurrency, parseUnitPrice } from './money.ts';
+import { formatMoney, isCurrency, parseUnitPrice, placesOf } from './money.ts';
 import type {
   Charge,
   CreditTerms,
@@ -36,10 +36,16 @@ export type PlanDraft = {
   readonly base_price_minor: bigint | null;
   readonly credit_terms: CreditTerms | null;
   readonly rate_limits: readonly RateLimit[];
+  readonly proration: 'day' | 'second';
+  readonly prices_include_tax: boolean;
+  readonly commitment_minor: bigint | null;
+  readonly invoice_threshold_minor: bigint | null;
   readonly charges: readonly DraftCharge[];
   readonly features: readonly DraftFeature[];
   /** Every meter of the environment; a plan may name any of them. */
   readonly meters: readonly DraftMeter[];
+  /** Every tax rate of the environment, archived ones among them. */
+  readonly tax_rates: readonly DraftTaxRate[];
   /** What the product says one credit is; null or blank = it does not say. */
   readonly credit_definition: string | null;
 };
@@ -53,6 +59,15 @@ export type DraftCharge = {
   readonly price: Price | { readonly amount_minor: string } | null;
   readonly included_units: bigint;
   readonly bill_in: 'advance' | 'arrears';
+  readonly minimum_minor: bigint | null;
+  readonly maximum_minor: bigint | null;
+  readonly tax_rate_ids: readonly string[];
+};
+
+export type DraftTaxRate = {
+  readonly id: string;
+  readonly lookup_id: string;
+  readonly archived_at: Date | null;
 };
 
 export type DraftFeature = {
@@ -102,6 +117,7 @@ export function publishPlan(draft: PlanDraft): PublishResult {
     ...creditFaults(draft),
     ...nameFaults(draft),
     ...doubleChargeFaults(draft),
+    ...idleFaults(draft),
   ];
   const { currency } = draft;
   const charges = draft.charges.flatMap((charge, index) => {
@@ -121,7 +137,24 @@ export function publishPlan(draft: PlanDraft): PublishResult {
       features: draft.features.map(freezeFeature),
       rate_limits: draft.rate_limits,
       credits: draft.credit_terms,
+      ...billingTerms(draft),
     },
+  };
+}
+
+/** What is the default is left out: the definitions of before say nothing of it either. */
+function billingTerms(
+  draft: PlanDraft,
+): Pick<
+  PlanDefinition,
+  'proration' | 'prices_include_tax' | 'commitment_minor' | 'invoice_threshold_minor'
+> {
+  const { commitment_minor: commitment, invoice_threshold_minor: threshold } = draft;
+  return {
+    ...(draft.proration !== 'day' && { proration: draft.proration }),
+    ...(draft.prices_include_tax && { prices_include_tax: true }),
+    ...(commitment !== null && { commitment_minor: commitment.toString() }),
+    ...(threshold !== null && { invoice_threshold_minor: threshold.toString() }),
   };
 }
 
@@ -151,20 +184,44 @@ function freezeFeature(feature: DraftFeature): PlanFeature {
 type Frozen<T> = { readonly charge: T | null; readonly faults: readonly Fault[] };
 
 function freezeCharge(charge: DraftCharge, draft: PlanDraft, field: string): Frozen<Charge> {
-  const faults: Fault[] = [];
-  if (charge.bill_in === 'advance') {
-    faults.push(
-      fault('charge_in_advance', `${field}.bill_in`, {
-        message: 'billing in advance is not available yet',
-        mend: 'Use bill_in arrears.',
-      }),
-    );
-  }
   const built =
     charge.type === 'USAGE'
       ? freezeUsage(charge, draft, field)
       : freezeFee(charge, charge.type === 'RECURRING' ? 'recurring' : 'one_time', field);
-  return { charge: built.charge, faults: [...faults, ...built.faults] };
+  return {
+    charge: built.charge,
+    faults: [...advanceFaults(charge, field), ...taxFaults(charge, draft, field), ...built.faults],
+  };
+}
+
+function advanceFaults(charge: DraftCharge, field: string): Fault[] {
+  if (charge.bill_in === 'arrears' || charge.type === 'RECURRING') return [];
+  return [
+    fault('charge_in_advance', `${field}.bill_in`, {
+      message: `the ${charge.type} charge ${JSON.stringify(charge.display_name)} is billed in advance, which is for recurring fees`,
+      mend: 'Use bill_in arrears, or a RECURRING charge.',
+    }),
+  ];
+}
+
+function taxFaults(charge: DraftCharge, draft: PlanDraft, field: string): Fault[] {
+  return charge.tax_rate_ids.flatMap((id) => {
+    const taxRate = draft.tax_rates.find((candidate) => candidate.id === id);
+    if (taxRate !== undefined && taxRate.archived_at === null) return [];
+    const name = JSON.stringify(taxRate?.lookup_id ?? id);
+    return [
+      fault('tax_rate_unusable', `${field}.tax_rates`, {
+        message:
+          taxRate === undefined ? `there is no tax rate ${name}` : `tax rate ${name} is archived`,
+        mend: 'Take the charge out and add it with a tax rate that is in use, or without one.',
+      }),
+    ];
+  });
+}
+
+/** The taxes of a charge, where it has its own. */
+function taxesOf({ tax_rate_ids }: DraftCharge): { readonly tax_rate_ids?: readonly string[] } {
+  return tax_rate_ids.length === 0 ? {} : { tax_rate_ids };
 }
 
 function freezeFee(
@@ -182,8 +239,13 @@ function freezeFee(
   if (!quantityGrammar.test(price.amount_minor)) {
     return { charge: null, faults: [malformedPrice(`${field}.price`, price.amount_minor)] };
   }
-  const { id, display_name } = charge;
-  return { charge: { kind, id, display_name, amount_minor: price.amount_minor }, faults: [] };
+  const { id, display_name, bill_in } = charge;
+  const fee = { id, display_name, amount_minor: price.amount_minor, ...taxesOf(charge) };
+  return {
+    charge:
+      kind === 'recurring' && bill_in === 'advance' ? { kind, ...fee, bill_in } : { kind, ...fee },
+    faults: [],
+  };
 }
 
 function freezeUsage(charge: DraftCharge, draft: PlanDraft, field: string): Frozen<Charge> {
@@ -196,7 +258,12 @@ function freezeUsage(charge: DraftCharge, draft: PlanDraft, field: string): Froz
   }
   const price = freezePrice(charge, meter, field);
   const included = freeTier(draft, meter) ?? charge.included_units;
-  const faults = [...meterFaults(meter, `${field}.meter_id`), ...price.faults];
+  const faults = [
+    ...meterFaults(meter, `${field}.meter_id`),
+    ...price.faults,
+    ...percentageFaults(price.price, { meter, draft, field }),
+    ...boundFaults(charge, draft, field),
+  ];
   if (included < 0n || included > BigInt(quantityMax)) {
     faults.push(
       fault('validation_failed', `${field}.included_units`, {
@@ -206,6 +273,7 @@ function freezeUsage(charge: DraftCharge, draft: PlanDraft, field: string): Froz
     );
   }
   if (faults.length > 0 || price.price === null) return { charge: null, faults };
+  const { minimum_minor: minimum, maximum_minor: maximum } = charge;
   return {
     charge: {
       kind: 'usage',
@@ -214,9 +282,57 @@ function freezeUsage(charge: DraftCharge, draft: PlanDraft, field: string): Froz
       meter: freezeMeter(meter),
       price: price.price,
       included_units: included.toString(),
+      ...(minimum !== null && { minimum_minor: minimum.toString() }),
+      ...(maximum !== null && { maximum_minor: maximum.toString() }),
+      ...taxesOf(charge),
     },
     faults,
   };
+}
+
+/** A percentage is of money: the meter must add amounts up, and to the currency's smallest unit at least. */
+function percentageFaults(
+  price: Price | null,
+  { meter, draft, field }: { meter: DraftMeter; draft: PlanDraft; field: string },
+): Fault[] {
+  if (price?.model !== 'percentage') return [];
+  if (meter.aggregation !== 'SUM') {
+    return [
+      fault('percentage_meter', `${field}.meter_id`, {
+        message: `a percentage is of an amount of money, and meter ${meter.lookup_id} is a ${meter.aggregation}`,
+        mend: 'Use a SUM meter that adds up amounts, or another price model.',
+      }),
+    ];
+  }
+  if (!isCurrency(draft.currency) || meter.scale >= placesOf(draft.currency)) return [];
+  const places = placesOf(draft.currency);
+  return [
+    fault('percentage_meter', `${field}.meter_id`, {
+      message: `meter ${meter.lookup_id} has the scale ${meter.scale}: amounts of ${draft.currency} with ${places} places do not fit in it`,
+      mend: `Use a meter with a scale of at least ${places}, so that its smallest unit is no more than that of the currency.`,
+    }),
+  ];
+}
+
+function boundFaults(charge: DraftCharge, draft: PlanDraft, field: string): Fault[] {
+  const { minimum_minor: minimum, maximum_minor: maximum } = charge;
+  const spell = (minor: bigint): string =>
+    isCurrency(draft.currency) ? formatMoney(minor, draft.currency) : minor.toString();
+  if (maximum !== null && maximum <= 0n) {
+    return [
+      fault('charge_bounds', `${field}.maximum`, {
+        message: `the charge ${JSON.stringify(charge.display_name)} costs at most nothing, so it never bills`,
+        mend: 'Give a maximum above zero, or none.',
+      }),
+    ];
+  }
+  if (minimum === null || maximum === null || minimum <= maximum) return [];
+  return [
+    fault('charge_bounds', `${field}.minimum`, {
+      message: `the minimum ${spell(minimum)} of ${JSON.stringify(charge.display_name)} is above its maximum ${spell(maximum)}`,
+      mend: `Give a minimum of at most ${spell(maximum)}, or raise the maximum.`,
+    }),
+  ];
 }
 
 function freezeMeter(meter: DraftMeter): MeterDefinition {
@@ -632,6 +748,42 @@ function doubleChargeFaults(draft: PlanDraft): Fault[] {
   );
 }
 
+/** Terms that could never matter are mistakes: what was meant is something else. */
+function idleFaults(draft: PlanDraft): Fault[] {
+  const { commitment_minor: commitment, invoice_threshold_minor: threshold } = draft;
+  const faults: Fault[] = [];
+  const hasUsage =
+    draft.charges.some((charge) => charge.type === 'USAGE') ||
+    draft.credit_terms?.overage?.enabled === true;
+  if (threshold !== null && !hasUsage) {
+    faults.push(
+      fault('term_without_effect', 'invoice_threshold', {
+        message: 'nothing that is used costs anything, so the threshold is never reached',
+        mend: 'Add a USAGE charge or overage, or remove invoice_threshold.',
+      }),
+    );
+  }
+  const fees = recurringMinor(draft);
+  if (commitment !== null && commitment <= fees) {
+    faults.push(
+      fault('term_without_effect', 'commitment', {
+        message: 'the recurring fees alone come to the commitment, so it never costs anything',
+        mend: 'Give a commitment above the recurring fees, which count towards it, or remove it.',
+      }),
+    );
+  }
+  return faults;
+}
+
+function recurringMinor(draft: PlanDraft): bigint {
+  return draft.charges.reduce((sum, { type, price }) => {
+    const isFee = type === 'RECURRING' && price !== null && 'amount_minor' in price;
+    return isFee && quantityGrammar.test(price.amount_minor)
+      ? sum + BigInt(price.amount_minor)
+      : sum;
+  }, draft.base_price_minor ?? 0n);
+}
+
 /** A hard limit at or below what is included lets no billable unit through. */
 function reachFaults(draft: PlanDraft, charges: readonly Charge[]): Fault[] {
   return charges.flatMap((charge) => {
@@ -656,7 +808,9 @@ function purposeFaults(draft: PlanDraft): Fault[] {
   const isFree = (charge: DraftCharge): boolean =>
     charge.price !== null && 'amount_minor' in charge.price && charge.price.amount_minor === '0';
   const bills =
-    (draft.base_price_minor ?? 0n) > 0n || draft.charges.some((charge) => !isFree(charge));
+    (draft.base_price_minor ?? 0n) > 0n ||
+    (draft.commitment_minor ?? 0n) > 0n ||
+    draft.charges.some((charge) => !isFree(charge));
   const rations =
     draft.rate_limits.length > 0 ||
     draft.credit_terms !== null ||

@@ -43,6 +43,10 @@ export type PlanVersionRow = {
   readonly base_price_minor: bigint | null;
   readonly credit_terms: CreditTerms | null;
   readonly rate_limits: readonly RateLimit[];
+  readonly proration: 'day' | 'second';
+  readonly prices_include_tax: boolean;
+  readonly commitment_minor: bigint | null;
+  readonly invoice_threshold_minor: bigint | null;
   readonly definition: PlanDefinition | null;
   readonly published_at: Date | null;
   readonly created_at: Date;
@@ -61,8 +65,22 @@ export type ChargeRow = {
   readonly price: ChargePrice | null;
   readonly included_units: bigint;
   readonly bill_in: 'advance' | 'arrears';
+  /** Of usage charges only: the least and the most that an interval costs. */
+  readonly minimum_minor: bigint | null;
+  readonly maximum_minor: bigint | null;
+  readonly tax_rate_ids: readonly string[];
   readonly created_at: Date;
 };
+
+/** A tax rate as a charge names it. */
+export type TaxRateRef = {
+  readonly id: string;
+  readonly lookup_id: string;
+  readonly archived_at: Date | null;
+};
+
+/** What a charge is made of, before it has a place in a version. */
+export type NewCharge = Omit<ChargeRow, 'id' | 'plan_version_id' | 'position' | 'created_at'>;
 
 export type PlanFeatureRow = {
   readonly plan_version_id: string;
@@ -84,6 +102,10 @@ export type VersionTerms = Pick<
   | 'base_price_minor'
   | 'credit_terms'
   | 'rate_limits'
+  | 'proration'
+  | 'prices_include_tax'
+  | 'commitment_minor'
+  | 'invoice_threshold_minor'
 >;
 
 /** One plan of the environment by id or lookup_id. */
@@ -139,12 +161,13 @@ async function insertVersion(
   return insertedRow(
     tx,
     `INSERT INTO plan_versions (id, plan_id, version, currency, interval_unit, interval_count, billing_time,
-       base_price_minor, credit_terms, rate_limits) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *`,
+       base_price_minor, credit_terms, rate_limits, proration, prices_include_tax, commitment_minor,
+       invoice_threshold_minor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *`,
     [newId('pver'), planId, version, ...termBindings(terms)],
   );
 }
 
-function termBindings(terms: VersionTerms): readonly (string | number | bigint | null)[] {
+function termBindings(terms: VersionTerms): readonly (string | number | bigint | boolean | null)[] {
   return [
     terms.currency,
     terms.interval_unit,
@@ -153,6 +176,10 @@ function termBindings(terms: VersionTerms): readonly (string | number | bigint |
     terms.base_price_minor,
     terms.credit_terms === null ? null : JSON.stringify(terms.credit_terms),
     JSON.stringify(terms.rate_limits),
+    terms.proration,
+    terms.prices_include_tax,
+    terms.commitment_minor,
+    terms.invoice_threshold_minor,
   ];
 }
 
@@ -178,7 +205,8 @@ export async function updateDraft(
   return insertedRow(
     tx,
     `UPDATE plan_versions SET currency = ?, interval_unit = ?, interval_count = ?, billing_time = ?,
-       base_price_minor = ?, credit_terms = ?, rate_limits = ? WHERE id = ? RETURNING *`,
+       base_price_minor = ?, credit_terms = ?, rate_limits = ?, proration = ?, prices_include_tax = ?,
+       commitment_minor = ?, invoice_threshold_minor = ? WHERE id = ? RETURNING *`,
     [...termBindings(terms), versionId],
   );
 }
@@ -257,16 +285,14 @@ export async function listCharges(
 export async function insertCharge(
   tx: Tx,
   versionId: string,
-  charge: Pick<
-    ChargeRow,
-    'type' | 'meter_id' | 'display_name' | 'price' | 'included_units' | 'bill_in'
-  >,
+  charge: NewCharge,
 ): Promise<ChargeRow> {
   return insertedRow(
     tx,
-    `INSERT INTO charges (id, plan_version_id, position, type, meter_id, display_name, price, included_units, bill_in)
+    `INSERT INTO charges (id, plan_version_id, position, type, meter_id, display_name, price, included_units, bill_in,
+       minimum_minor, maximum_minor, tax_rate_ids)
      VALUES (:id, :version, (SELECT coalesce(max(position), 0) + 1 FROM charges WHERE plan_version_id = :version),
-       :type, :meter, :name, :price, :included, :bill_in) RETURNING *`,
+       :type, :meter, :name, :price, :included, :bill_in, :minimum, :maximum, :taxes) RETURNING *`,
     {
       id: newId('chg'),
       version: versionId,
@@ -276,6 +302,9 @@ export async function insertCharge(
       price: charge.price === null ? null : JSON.stringify(charge.price),
       included: charge.included_units,
       bill_in: charge.bill_in,
+      minimum: charge.minimum_minor,
+      maximum: charge.maximum_minor,
+      taxes: charge.tax_rate_ids,
     },
   );
 }
@@ -288,6 +317,18 @@ export async function deleteCharge(tx: Tx, versionId: string, id: string): Promi
     [versionId, id],
   );
   return rows.length > 0;
+}
+
+/** Every tax rate of the environment that a charge may name, archived ones among them. */
+export async function taxRateRefs(
+  reader: Reader,
+  environment: Environment,
+): Promise<readonly TaxRateRef[]> {
+  return selectRows(
+    reader,
+    'SELECT id, lookup_id, archived_at FROM tax_rates WHERE environment = ? ORDER BY lookup_id',
+    [environment],
+  );
 }
 
 export async function listPlanFeatures(

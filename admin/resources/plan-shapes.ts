@@ -16,6 +16,7 @@ import {
   type PlanRow,
   type PlanVersionRow,
 } from '../../store/plans.ts';
+import { findProduct } from '../../store/products.ts';
 import { instantText, wireInstant } from './shared.ts';
 
 export const intervalUnits = ['hour', 'day', 'week', 'month', 'year'] as const;
@@ -68,7 +69,12 @@ const chargeFields = {
     .meta({ description: "`meter`: the meter's usage_pricing_rules, frozen when published." }),
   amount: z.string().nullable(),
   included_units: z.string(),
+  minimum: z.string().nullable(),
+  maximum: z.string().nullable(),
   bill_in: z.enum(['advance', 'arrears']),
+  tax_rate_ids: z
+    .array(z.string())
+    .meta({ description: "Empty: the subscriber's taxes hold, else the operator's." }),
   created_at: instantText(),
 };
 export const Charge = z.strictObject(chargeFields).meta({ id: 'Charge' });
@@ -115,12 +121,20 @@ const versionFields = {
   base_price: z.string().nullable(),
   included_credits: z.string().nullable(),
   credit_unit: z.string().nullable(),
+  credit_definition: z
+    .string()
+    .nullable()
+    .meta({ description: 'What the product says one credit is; null on a plan without credits.' }),
   credit_price: z.string().nullable(),
   overage: z.strictObject({ enabled: z.boolean(), credit_price: z.string() }).nullable(),
   credit_rates: z.array(
     z.strictObject({ meter_id: z.string(), lookup_id: z.string(), credits: z.string() }),
   ),
   rate_limits: z.array(rateLimit),
+  proration: z.enum(['day', 'second']),
+  prices_include_tax: z.boolean(),
+  commitment: z.string().nullable(),
+  invoice_threshold: z.string().nullable(),
   charges: z.array(Charge),
   features: z.array(PlanFeatureAnswer),
   published_at: instantText().nullable(),
@@ -177,14 +191,24 @@ export async function versionToWire(
     base_price: amountOf(version.base_price_minor, version.currency),
     included_credits: terms === null ? null : formatCredits(BigInt(terms.included_micro)),
     credit_unit: terms?.unit ?? null,
+    credit_definition: terms === null ? null : await creditDefinitionOf(reader, plan),
     credit_price: terms?.credit_price ?? null,
     overage: terms?.overage ?? null,
     credit_rates: terms === null ? [] : ratesToWire(terms, meters),
     rate_limits: version.rate_limits.map((limit) => ({ ...limit })),
+    proration: version.proration,
+    prices_include_tax: version.prices_include_tax,
+    commitment: amountOf(version.commitment_minor, version.currency),
+    invoice_threshold: amountOf(version.invoice_threshold_minor, version.currency),
     charges: charges.map((charge) => chargeToWire(charge, version)),
     features: features.map((feature) => planFeatureToWire(feature)),
     published_at: wireInstant(version.published_at),
   };
+}
+
+async function creditDefinitionOf(reader: Reader, plan: PlanRow): Promise<string | null> {
+  const product = await findProduct(reader, plan.environment, plan.product_id);
+  return product?.credit_definition ?? null;
 }
 
 export async function planToWire(
@@ -235,7 +259,10 @@ export function chargeToWire(
     price_source: row.type === 'USAGE' && own === null ? 'meter' : 'charge',
     amount: amount === null ? null : amountOf(BigInt(amount), version.currency),
     included_units: row.included_units.toString(),
+    minimum: amountOf(row.minimum_minor, version.currency),
+    maximum: amountOf(row.maximum_minor, version.currency),
     bill_in: row.bill_in,
+    tax_rate_ids: [...row.tax_rate_ids],
     created_at: wireInstant(row.created_at),
   };
 }
@@ -318,7 +345,10 @@ const chargeExample = {
   price_source: 'charge',
   amount: null,
   included_units: '0',
+  minimum: null,
+  maximum: null,
   bill_in: 'arrears',
+  tax_rate_ids: [],
   created_at: '2026-01-01T00:00:00.000Z',
 };
 const versionExample = {
@@ -334,10 +364,15 @@ const versionExample = {
   base_price: null,
   included_credits: null,
   credit_unit: null,
+  credit_definition: null,
   credit_price: null,
   overage: null,
   credit_rates: [],
   rate_limits: [],
+  proration: 'day',
+  prices_include_tax: false,
+  commitment: null,
+  invoice_threshold: null,
   charges: [chargeExample],
   features: [],
   published_at: null,

@@ -2,11 +2,11 @@
 import type { z } from 'zod';
 
 import { microMax, parseCredits } from '../../billing/credits.ts';
-import { parseAmount, type Currency } from '../../billing/money.ts';
+import { formatAmount, parseAmount, placesOf, type Currency } from '../../billing/money.ts';
 import type { CreditTerms, Price, RateLimit, Step, Tier } from '../../billing/plan.ts';
 import { checkedPrice } from '../../billing/publish.ts';
 import type { MeterRow } from '../../store/meters.ts';
-import type { ChargePrice, VersionTerms } from '../../store/plans.ts';
+import type { ChargeRow, NewCharge, TaxRateRef, VersionTerms } from '../../store/plans.ts';
 import {
   currencyCode,
   decimal,
@@ -66,6 +66,23 @@ export const termFields = {
     }),
     10,
   ).optional(),
+  proration: oneOf(
+    ['day', 'second'],
+    'How a part of an interval is measured, for fees of a change or an early end; day when absent.',
+  ).optional(),
+  prices_include_tax: flag()
+    .optional()
+    .meta({ description: 'Whether the amounts hold the tax already; false when absent.' }),
+  commitment: decimal(
+    'The least that fees and usage of an interval come to; the invoice makes up what is missing.',
+  )
+    .nullable()
+    .optional(),
+  invoice_threshold: decimal(
+    'Usage that costs so much is invoiced at once, before the interval ends.',
+  )
+    .nullable()
+    .optional(),
 };
 
 const termsBody = object(termFields);
@@ -92,7 +109,72 @@ export function readTerms(
       given.rate_limits === undefined
         ? before.rate_limits
         : given.rate_limits.map((limit, index) => readRateLimit(limit, `rate_limits[${index}]`)),
+    proration: given.proration ?? before.proration,
+    prices_include_tax: given.prices_include_tax ?? before.prices_include_tax,
+    commitment_minor: readBound(given, 'commitment', before.commitment_minor, currency),
+    invoice_threshold_minor: readBound(
+      given,
+      'invoice_threshold',
+      before.invoice_threshold_minor,
+      currency,
+    ),
   };
+}
+
+/** An amount above zero, or none. */
+function readBound(
+  given: TermsInput,
+  field: 'commitment' | 'invoice_threshold',
+  before: bigint | null,
+  currency: Currency,
+): bigint | null {
+  const amount = given[field];
+  if (amount === undefined) return before;
+  const minor = readAmount(amount, currency, field);
+  if (minor === 0n) throw fieldProblem(field, 'must be above zero; null takes it away');
+  return minor;
+}
+
+/** Amounts are kept in the smallest unit of their currency: in one of other places they would be other amounts. */
+export function refuseRescaling(
+  given: TermsInput,
+  before: VersionTerms,
+  charges: readonly ChargeRow[],
+): void {
+  const from = currencyOf(before.currency);
+  const to = given.currency ?? from;
+  if (placesOf(from) === placesOf(to)) return;
+  const kept = [
+    {
+      field: 'base_price',
+      isKept: before.base_price_minor !== null && given.base_price === undefined,
+    },
+    {
+      field: 'commitment',
+      isKept: before.commitment_minor !== null && given.commitment === undefined,
+    },
+    {
+      field: 'invoice_threshold',
+      isKept: before.invoice_threshold_minor !== null && given.invoice_threshold === undefined,
+    },
+  ].find(({ isKept }) => isKept);
+  if (kept !== undefined) {
+    throw fieldProblem(
+      kept.field,
+      `must be given anew: it is an amount of ${from} with ${placesOf(from)} places, and ${to} has ${placesOf(to)}`,
+    );
+  }
+  const charge = charges.find(
+    ({ price, minimum_minor, maximum_minor }) =>
+      (price !== null && 'amount_minor' in price) ||
+      minimum_minor !== null ||
+      maximum_minor !== null,
+  );
+  if (charge === undefined) return;
+  throw fieldProblem(
+    'currency',
+    `cannot become ${to} while the charge ${charge.id} (${charge.display_name}) has an amount of ${from}, which has other places: take the charge out first`,
+  );
 }
 
 export function currencyOf(text_: string): Currency {
@@ -105,7 +187,11 @@ function readAmount(given: string | null, currency: Currency, field: string): bi
   if (given === null) return null;
   const minor = parseAmount(given, currency);
   if (minor === null) {
-    throw fieldProblem(field, `must be an amount of ${currency}, with no more places than it has`);
+    const places = placesOf(currency);
+    throw fieldProblem(
+      field,
+      `must be an amount of ${currency} with ${places === 0 ? 'no decimal places' : `up to ${places} decimal places`}, such as "${formatAmount(5n * 10n ** BigInt(places), currency)}"`,
+    );
   }
   return minor;
 }
@@ -249,33 +335,45 @@ export const chargeBody = object({
     "What the fee already pays for in each interval, in the meter's smallest unit.",
   ).optional(),
   amount: decimal('Of a RECURRING or ONE_TIME charge, in the currency.').optional(),
-  bill_in: oneOf(['arrears', 'advance'], 'arrears; advance is not available yet.').optional(),
+  minimum: decimal(
+    'The least that a USAGE charge costs in an interval, in the currency.',
+  ).optional(),
+  maximum: decimal(
+    'The most that a USAGE charge costs in an interval, in the currency.',
+  ).optional(),
+  bill_in: oneOf(
+    ['arrears', 'advance'],
+    'arrears when absent. advance is for RECURRING charges: the fee is billed before its interval begins.',
+  ).optional(),
+  tax_rates: listOf(
+    reference('A tax rate'),
+    10,
+    "The charge's own taxes; without any, those of the subscriber hold, else those of the operator.",
+  ).optional(),
 });
 export type ChargeInput = z.output<typeof chargeBody>;
 
-export type NewCharge = {
-  readonly type: 'RECURRING' | 'USAGE' | 'ONE_TIME';
-  readonly meter_id: string | null;
-  readonly display_name: string;
-  readonly price: ChargePrice | null;
-  readonly included_units: bigint;
-  readonly bill_in: 'advance' | 'arrears';
+/** What a charge refers to. */
+type ChargeContext = {
+  readonly currency: Currency;
+  readonly meters: readonly MeterRow[];
+  readonly taxRates: readonly TaxRateRef[];
 };
 
 /** A charge as it is stored. Throws an ApiProblem that names the field at fault. */
-export function readCharge(
-  given: ChargeInput,
-  context: { readonly currency: Currency; readonly meters: readonly MeterRow[] },
-): NewCharge {
-  if (given.bill_in === 'advance') {
-    throw fieldProblem('bill_in', 'must be one of arrears', ['arrears']);
+export function readCharge(given: ChargeInput, context: ChargeContext): NewCharge {
+  if (given.bill_in === 'advance' && given.type !== 'RECURRING') {
+    throw fieldProblem(
+      'bill_in',
+      `must be arrears for a ${given.type} charge: only a recurring fee is known before its interval`,
+      ['arrears'],
+    );
   }
-  return given.type === 'USAGE'
-    ? readUsageCharge(given, context.meters)
-    : readFee(given, context.currency);
+  return given.type === 'USAGE' ? readUsageCharge(given, context) : readFee(given, context);
 }
 
-function readUsageCharge(given: ChargeInput, meters: readonly MeterRow[]): NewCharge {
+function readUsageCharge(given: ChargeInput, context: ChargeContext): NewCharge {
+  const { meters } = context;
   if (given.meter_id === undefined) {
     throw fieldProblem(
       'meter_id',
@@ -292,16 +390,61 @@ function readUsageCharge(given: ChargeInput, meters: readonly MeterRow[]): NewCh
     price: readPrice(given),
     included_units: given.included_units ?? 0n,
     bill_in: 'arrears',
+    ...readBounds(given, context.currency),
+    tax_rate_ids: readTaxRates(given.tax_rates, context.taxRates),
   };
 }
 
-function readFee(given: ChargeInput, currency: Currency): NewCharge {
+function readBounds(
+  given: ChargeInput,
+  currency: Currency,
+): Pick<NewCharge, 'minimum_minor' | 'maximum_minor'> {
+  const { minimum, maximum } = given;
+  const minimumMinor = readAmount(minimum ?? null, currency, 'minimum');
+  const maximumMinor = readAmount(maximum ?? null, currency, 'maximum');
+  if (maximumMinor === 0n) {
+    throw fieldProblem('maximum', 'must be above zero: the charge would never cost anything');
+  }
+  if (minimumMinor !== null && maximumMinor !== null && minimumMinor > maximumMinor) {
+    throw fieldProblem('minimum', `must not be above the maximum, ${maximum}`);
+  }
+  // Nothing to make up to is no minimum.
+  return { minimum_minor: minimumMinor === 0n ? null : minimumMinor, maximum_minor: maximumMinor };
+}
+
+function readTaxRates(
+  given: readonly string[] | undefined,
+  taxRates: readonly TaxRateRef[],
+): readonly string[] {
+  const ids = (given ?? []).map((ref, index) => {
+    const field = `tax_rates[${index}]`;
+    const found = taxRates.find(({ id, lookup_id }) => id === ref || lookup_id === ref);
+    const usable = taxRates.filter(({ archived_at }) => archived_at === null);
+    const allowed = usable.slice(0, 20).map(({ lookup_id }) => lookup_id);
+    if (found === undefined) {
+      throw fieldProblem(field, 'names no tax rate of this environment', allowed);
+    }
+    if (found.archived_at !== null) {
+      throw fieldProblem(
+        field,
+        `names the tax rate ${found.lookup_id}, which is archived`,
+        allowed,
+      );
+    }
+    return found.id;
+  });
+  return [...new Set(ids)];
+}
+
+function readFee(given: ChargeInput, context: ChargeContext): NewCharge {
   for (const field of [
     'meter_id',
     'unit_price',
     'price',
     'usage_pricing_rules',
     'included_units',
+    'minimum',
+    'maximum',
   ] as const) {
     if (given[field] !== undefined) {
       throw fieldProblem(field, `does not go with a ${given.type} charge; give amount`);
@@ -310,14 +453,17 @@ function readFee(given: ChargeInput, currency: Currency): NewCharge {
   if (given.amount === undefined) {
     throw fieldProblem('amount', `is required for a ${given.type} charge`);
   }
-  const minor = readAmount(given.amount, currency, 'amount') ?? 0n;
+  const minor = readAmount(given.amount, context.currency, 'amount') ?? 0n;
   return {
     type: given.type,
     meter_id: null,
     display_name: given.display_name ?? (given.type === 'RECURRING' ? 'Subscription' : 'Setup fee'),
     price: { amount_minor: minor.toString() },
     included_units: 0n,
-    bill_in: 'arrears',
+    bill_in: given.bill_in ?? 'arrears',
+    minimum_minor: null,
+    maximum_minor: null,
+    tax_rate_ids: readTaxRates(given.tax_rates, context.taxRates),
   };
 }
 

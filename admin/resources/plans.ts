@@ -20,6 +20,7 @@ import {
   publishedVersion,
   publishVersion,
   putPlanFeature,
+  taxRateRefs,
   updateDraft,
   updatePlan,
   type PlanRow,
@@ -55,7 +56,14 @@ import {
   resetIntervals,
   versionToWire,
 } from './plan-shapes.ts';
-import { chargeBody, currencyOf, readCharge, readTerms, termFields } from './plan-terms.ts';
+import {
+  chargeBody,
+  currencyOf,
+  readCharge,
+  readTerms,
+  refuseRescaling,
+  termFields,
+} from './plan-terms.ts';
 import {
   answers,
   listBody,
@@ -174,6 +182,10 @@ const createPlan = route({
       base_price_minor: null,
       credit_terms: null,
       rate_limits: [],
+      proration: 'day',
+      prices_include_tax: false,
+      commitment_minor: null,
+      invoice_threshold_minor: null,
     };
     const terms = readTerms(body, none, await allMeters(call.db, call.environment));
     return call.write(async (tx) => {
@@ -262,6 +274,7 @@ const changePlan = route({
       const before = touchesTerms
         ? await requireDraft(tx, plan)
         : await requireCurrentVersion(tx, plan);
+      if (touchesTerms) refuseRescaling(given, before, await listCharges(tx, before.id));
       const version = touchesTerms
         ? await updateDraft(tx, before.id, readTerms(given, before, meters))
         : before;
@@ -284,7 +297,8 @@ const addCharge = route({
   tag: 'Plans',
   summary: 'Add a charge to the draft',
   description: `USAGE: \`meter_id\` and a price, one of \`unit_price\`, \`price\`, \`usage_pricing_rules\`; without any, the meter's own rules are used.
-RECURRING and ONE_TIME: \`amount\`.`,
+A percentage is of the money that a SUM meter adds up. \`minimum\` and \`maximum\` bound what an interval costs.
+RECURRING and ONE_TIME: \`amount\`. A RECURRING fee may be billed in advance.`,
   roles: operators,
   body: chargeBody,
   bodyExample: {
@@ -307,8 +321,10 @@ RECURRING and ONE_TIME: \`amount\`.`,
   ],
   handle: async (call, { body }) => {
     const meters = await allMeters(call.db, call.environment);
+    const taxRates = await taxRateRefs(call.db, call.environment);
     return changeDraft(call, 'charge.create', async (tx, plan, draft) => {
-      const charge = readCharge(body, { currency: currencyOf(draft.currency), meters });
+      const currency = currencyOf(draft.currency);
+      const charge = readCharge(body, { currency, meters, taxRates });
       const row = await insertCharge(tx, draft.id, charge);
       return {
         status: 201,
@@ -460,9 +476,14 @@ async function freeze(
     base_price_minor: draft.base_price_minor,
     credit_terms: draft.credit_terms,
     rate_limits: draft.rate_limits,
+    proration: draft.proration,
+    prices_include_tax: draft.prices_include_tax,
+    commitment_minor: draft.commitment_minor,
+    invoice_threshold_minor: draft.invoice_threshold_minor,
     charges: await listCharges(tx, draft.id),
     features: await listPlanFeatures(tx, draft.id),
     meters: await allMeters(tx, plan.environment),
+    tax_rates: await taxRateRefs(tx, plan.environment),
     credit_definition: product?.credit_definition ?? null,
   });
   if (result.kind === 'ok') return publishVersion(tx, draft.id, result.definition, now);

@@ -32,6 +32,9 @@ function charge(more: Partial<DraftCharge> = {}): DraftCharge {
     price: perCall,
     included_units: 0n,
     bill_in: 'arrears',
+    minimum_minor: null,
+    maximum_minor: null,
+    tax_rate_ids: [],
     ...more,
   };
 }
@@ -66,9 +69,14 @@ function draft(more: Partial<PlanDraft> = {}): PlanDraft {
     base_price_minor: null,
     credit_terms: null,
     rate_limits: [],
+    proration: 'day',
+    prices_include_tax: false,
+    commitment_minor: null,
+    invoice_threshold_minor: null,
     charges: [charge()],
     features: [],
     meters: [calls],
+    tax_rates: [],
     credit_definition: 'One credit is one call.',
     ...more,
   };
