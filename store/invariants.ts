@@ -1,5 +1,6 @@
 import type { Reader } from './db.ts';
 import { selectRows } from './query.ts';
+import { usagePartials } from './usage-partials.ts';
 
 /**
  * What must be true of the database at every moment, whatever was interrupted: each is a query that finds nothing.
@@ -229,7 +230,7 @@ export const invariants: readonly Invariant[] = [
     sql: `SELECT b.id AS subject, b.meter_id || ': billed ' || b.billed || ', metered ' || b.metered AS detail FROM (
         SELECT i.id, l.meter_id, sum((l.details->>'total')::numeric - coalesce((l.details->>'before')::numeric, 0)) AS billed,
           (SELECT coalesce(sum(CASE WHEN max(l.details->>'aggregation') = 'COUNT' THEN r.event_count ELSE r.quantity END), 0)
-            FROM usage_rollups r JOIN segments s ON s.id = r.segment_id
+            FROM ${usagePartials} r JOIN segments s ON s.id = r.segment_id
             LEFT JOIN periods a ON a.id = r.adjusts_period_id
             WHERE s.period_id = i.period_id AND r.meter_id = l.meter_id
               AND (r.adjusts_period_id = '' OR (r.adjusts_period_id <> s.period_id AND a.interval_index =

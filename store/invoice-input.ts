@@ -9,11 +9,12 @@ import {
 import { readAccountBalance } from './account-balance.ts';
 import type { Reader } from './db.ts';
 import { listPeriods, type Period } from './periods.ts';
-import { insertedRow, selectRows } from './query.ts';
+import { insertedRow } from './query.ts';
 import type { Subscription } from './subscriptions.ts';
 import {
   creditUsageForInterval,
   type CreditUsageRow,
+  usageBilledLater,
   usageForInterval,
   type UsageRow,
 } from './usage.ts';
@@ -105,8 +106,16 @@ async function readLate(
   const interval = intervalOf(of.periods, adjusted);
   const isOwn = belongsTo(interval);
   const own = await usageForInterval(db, subscription.id, adjusted.intervalIndex);
+  const earlier = {
+    periodIds: interval.map(({ id }) => id),
+    intervalIndex: adjusted.intervalIndex,
+    beforeSeq: of.period.seq,
+  };
   const ownCredits = await creditUsageForInterval(db, subscription.id, adjusted.intervalIndex);
-  const before = [...own.filter((row) => isOwn(row)), ...(await readEarlierLate(db, of, interval))];
+  const before = [
+    ...own.filter((row) => isOwn(row)),
+    ...(await usageBilledLater(db, subscription.id, earlier)),
+  ];
   const version = await readVersionOfPeriod(db, adjusted.id);
   return {
     planVersionId: version.planVersionId,
@@ -129,24 +138,6 @@ function byMeter(before: readonly UsageRow[], now: readonly UsageRow[]): readonl
     billedBefore: before.filter((row) => row.meterId === meterId),
     thisPeriod: now.filter((row) => row.meterId === meterId),
   }));
-}
-
-async function readEarlierLate(
-  db: Reader,
-  of: Late,
-  interval: readonly Period[],
-): Promise<readonly UsageRow[]> {
-  return selectRows<UsageRow>(
-    db,
-    `SELECT s.period_id AS "periodId", r.segment_id AS "segmentId", s.plan_version_id AS "planVersionId",
-       r.meter_id AS "meterId", m.lookup_id AS "meterKey", r.hour, r.adjusts_period_id AS "adjustsPeriodId",
-       r.quantity, r.event_count AS "eventCount", r.max_quantity AS "maxQuantity",
-       r.latest_quantity AS "latestQuantity", r.latest_at AS "latestAt"
-     FROM usage_rollups r JOIN segments s ON s.id = r.segment_id JOIN periods p ON p.id = s.period_id
-       JOIN meters m ON m.id = r.meter_id
-     WHERE r.subscription_id = ? AND r.adjusts_period_id = ANY (?::text[]) AND p.interval_index <> ? AND p.seq < ?`,
-    [of.subscription.id, interval.map(({ id }) => id), of.adjusted.intervalIndex, of.period.seq],
-  );
 }
 
 async function readEarlierLateOverage(

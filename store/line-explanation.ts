@@ -13,6 +13,7 @@ import type { InvoiceLineRead, InvoiceRead } from './invoice-reads.ts';
 import { listPeriods, type Period } from './periods.ts';
 import { insertedRow, selectRow, selectRows } from './query.ts';
 import { readTopUp, type TopUp } from './top-ups.ts';
+import { type PartialKey, usagePartials, withValuesAndLevels } from './usage-partials.ts';
 
 /** One hour of one segment. `isBilledNow` false: an earlier invoice billed it, and its total decides the prices here. */
 type Hour = {
@@ -183,7 +184,7 @@ async function findAdjusted(
   );
   const hours = isOverage(line)
     ? 'credit_rollups r WHERE r.overage_micro > 0'
-    : 'usage_rollups r WHERE r.meter_id = :meter';
+    : `${usagePartials} r WHERE r.meter_id = :meter`;
   const row = await selectRow<{ id: string }>(
     db,
     `SELECT a.id FROM periods a
@@ -231,15 +232,17 @@ async function readUsageHours(
   place: Place,
   meterId: string,
 ): Promise<readonly UsageHour[]> {
-  return selectRows<UsageHour>(
+  const hours = await selectRows<UsageHour & PartialKey>(
     db,
-    `SELECT s.period_id AS "periodId", r.hour, r.adjusts_period_id AS "adjustsPeriodId", r.quantity,
+    `SELECT s.period_id AS "periodId", r.segment_id AS "segmentId", r.meter_id AS "meterId", r.hour,
+       r.adjusts_period_id AS "adjustsPeriodId", r.quantity,
        r.event_count AS "eventCount", r.max_quantity AS "maxQuantity", r.latest_quantity AS "latestQuantity",
        r.latest_at AS "latestAt", p.id = :invoiced AS "isBilledNow"
-     FROM usage_rollups r ${behindTheLine} AND r.meter_id = :meter
-     ORDER BY r.hour, r.segment_id, r.adjusts_period_id`,
+     FROM ${usagePartials} r ${behindTheLine} AND r.meter_id = :meter
+     ORDER BY r.hour, r.segment_id, r.adjusts_period_id, r.latest_at`,
     { ...bindingsOf(place), meter: meterId },
   );
+  return withValuesAndLevels(db, place.subscriptionId, hours);
 }
 
 async function readCreditHours(db: Reader, place: Place): Promise<readonly CreditHour[]> {

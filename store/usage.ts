@@ -1,13 +1,21 @@
+import type { Aggregation } from '../billing/plan.ts';
+import type { Level } from '../billing/rate.ts';
 import type { Reader } from './db.ts';
+import { textArray } from './pg-array.ts';
 import { selectRows } from './query.ts';
+import { usagePartials, withValuesAndLevels } from './usage-partials.ts';
 
-/** One hour of one meter in one segment, as rating reads it. Quantities are in the meter's smallest unit. */
+/**
+ * One hour of one meter in one segment, as rating reads it. Quantities are in the meter's smallest unit. A correction is a
+ * row of its own, whose quantity and count are signed.
+ */
 export type UsageRow = {
   readonly periodId: string;
   readonly segmentId: bigint;
   readonly planVersionId: string;
   readonly meterId: string;
   readonly meterKey: string;
+  readonly aggregation: Aggregation;
   readonly hour: Date;
   /** '' for usage of `periodId` itself; else the closed period that this late usage belongs to. */
   readonly adjustsPeriodId: string;
@@ -16,7 +24,21 @@ export type UsageRow = {
   readonly maxQuantity: bigint;
   readonly latestQuantity: bigint;
   readonly latestAt: Date;
+  /** Of UNIQUE_COUNT and WEIGHTED_SUM, see `UsagePartial`. */
+  readonly values?: readonly string[];
+  readonly levels?: readonly Level[];
 };
+
+const ROWS = `SELECT s.period_id AS "periodId", r.segment_id AS "segmentId", s.plan_version_id AS "planVersionId",
+    r.meter_id AS "meterId", m.lookup_id AS "meterKey", m.aggregation, r.hour, r.adjusts_period_id AS "adjustsPeriodId",
+    r.quantity, r.event_count AS "eventCount", r.max_quantity AS "maxQuantity",
+    r.latest_quantity AS "latestQuantity", r.latest_at AS "latestAt"
+  FROM ${usagePartials} r
+  JOIN segments s ON s.id = r.segment_id
+  JOIN periods p ON p.id = s.period_id
+  JOIN meters m ON m.id = r.meter_id
+  WHERE r.subscription_id = :subscription`;
+const ORDER = 'ORDER BY r.segment_id, r.meter_id, r.hour, r.adjusts_period_id, r.latest_at';
 
 /** Interval `intervalIndex` of a subscription, all its periods, in the order of segment, meter and hour. */
 export async function usageForInterval(
@@ -26,19 +48,33 @@ export async function usageForInterval(
 ): Promise<readonly UsageRow[]> {
   const found = await selectRows<UsageRow>(
     tx,
-    `SELECT s.period_id AS "periodId", r.segment_id AS "segmentId", s.plan_version_id AS "planVersionId",
-       r.meter_id AS "meterId", m.lookup_id AS "meterKey", r.hour, r.adjusts_period_id AS "adjustsPeriodId",
-       r.quantity, r.event_count AS "eventCount", r.max_quantity AS "maxQuantity",
-       r.latest_quantity AS "latestQuantity", r.latest_at AS "latestAt"
-     FROM usage_rollups r
-     JOIN segments s ON s.id = r.segment_id
-     JOIN periods p ON p.id = s.period_id
-     JOIN meters m ON m.id = r.meter_id
-     WHERE r.subscription_id = ? AND p.interval_index = ?
-     ORDER BY r.segment_id, r.meter_id, r.hour, r.adjusts_period_id`,
-    [subscriptionId, intervalIndex],
+    `${ROWS} AND p.interval_index = :interval ${ORDER}`,
+    { subscription: subscriptionId, interval: intervalIndex },
   );
-  return found;
+  return withValuesAndLevels(tx, subscriptionId, found);
+}
+
+/** What was billed too late for any of `periodIds`, which make an interval, in periods before `beforeSeq` of other intervals. */
+export async function usageBilledLater(
+  tx: Reader,
+  subscriptionId: string,
+  of: {
+    readonly periodIds: readonly string[];
+    readonly intervalIndex: number;
+    readonly beforeSeq: number;
+  },
+): Promise<readonly UsageRow[]> {
+  const found = await selectRows<UsageRow>(
+    tx,
+    `${ROWS} AND r.adjusts_period_id = ANY (:periods::text[]) AND p.interval_index <> :interval AND p.seq < :seq ${ORDER}`,
+    {
+      subscription: subscriptionId,
+      periods: textArray(of.periodIds),
+      interval: of.intervalIndex,
+      seq: of.beforeSeq,
+    },
+  );
+  return withValuesAndLevels(tx, subscriptionId, found);
 }
 
 /** One hour of credits in one segment, in micro-credits. */
