@@ -7,7 +7,11 @@ export type Coupon = {
   readonly name: string;
   readonly off: Off;
   readonly on:
-    | { readonly kind: 'invoice' }
+    | {
+        readonly kind: 'invoice';
+        /** Charges whose lines it is not taken off; default none. */
+        readonly exceptChargeIds?: readonly string[];
+      }
     | { readonly kind: 'lines'; readonly chargeIds: readonly string[] };
 };
 
@@ -76,8 +80,9 @@ export function discountLines(
 }
 
 function isOn({ on }: Coupon, line: DiscountableLine | undefined): boolean {
-  if (on.kind === 'invoice') return true;
-  return line !== undefined && line.chargeId !== null && on.chargeIds.includes(line.chargeId);
+  const isAmong = (chargeIds: readonly string[]): boolean =>
+    line !== undefined && line.chargeId !== null && chargeIds.includes(line.chargeId);
+  return on.kind === 'invoice' ? !isAmong(on.exceptChargeIds ?? []) : isAmong(on.chargeIds);
 }
 
 /** The lesser of the two, and never below zero. */
