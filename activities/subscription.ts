@@ -233,7 +233,7 @@ async function closeNow(
   }
   // It ends by itself before it could be cut.
   if (period.endAt <= cut) return { effectiveAtMs: period.endAt.getTime(), periodSeq: period.seq };
-  await cutPeriod(tx, period, cut);
+  await cutPeriod(tx, period, { at: cut, reason: 'close_now' });
   await beginClosing(tx, period);
   await bumpRuntime(tx, subscription.subscriberId);
   return { effectiveAtMs: cut.getTime(), periodSeq: period.seq };

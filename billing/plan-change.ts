@@ -118,13 +118,26 @@ export type ChangeTiming =
  * happen now. Fees are compared only where the intervals are the same.
  */
 export function changeTiming(old: ChangeableDefinition, next: ChangeableDefinition): ChangeTiming {
-  const isIntervalReset =
-    old.interval.unit !== next.interval.unit || old.interval.count !== next.interval.count;
+  const isIntervalReset = !haveSameCalendar(old, next);
   if (!isIntervalReset && recurringFee(next) < recurringFee(old)) return { kind: 'period_end' };
   return { kind: 'now', isIntervalReset };
 }
 
-type ChangeableDefinition = Pick<PlanDefinition, 'interval'> & Pick<BillableDefinition, 'charges'>;
+/** Whether plans bill on the same days: another interval, or days of the calendar instead of the anchor's, move them. */
+export function haveSameCalendar(
+  a: Pick<ChangeableDefinition, 'interval' | 'billing_time'>,
+  b: Pick<ChangeableDefinition, 'interval' | 'billing_time'>,
+): boolean {
+  return (
+    a.interval.unit === b.interval.unit &&
+    a.interval.count === b.interval.count &&
+    (a.billing_time ?? 'anniversary') === (b.billing_time ?? 'anniversary')
+  );
+}
+
+type ChangeableDefinition = Pick<PlanDefinition, 'interval'> &
+  Partial<Pick<PlanDefinition, 'billing_time'>> &
+  Pick<BillableDefinition, 'charges'>;
 
 /** The sum of the recurring fees of a whole interval. */
 export function recurringFee({ charges }: Pick<BillableDefinition, 'charges'>): Minor {

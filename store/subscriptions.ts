@@ -84,8 +84,19 @@ export async function createSubscription(
 }
 
 /** Whether what is used past the credits of a plan can be billed: without a price it must be refused, never recorded. */
-function hasOveragePrice({ credits }: PlanDefinition): boolean {
+export function hasOveragePrice({ credits }: PlanDefinition): boolean {
   return credits !== null && overagePrice(credits) !== null;
+}
+
+/** Overage after a change of plan: as it was set, where both plans have it; otherwise as the new plan's terms say. */
+export function overageAfter(
+  subscription: Pick<Subscription, 'overageEnabled' | 'definition'>,
+  next: PlanDefinition,
+): boolean {
+  if (!hasOveragePrice(next)) return false;
+  return hasOveragePrice(subscription.definition)
+    ? subscription.overageEnabled
+    : (next.credits?.overage?.enabled ?? false);
 }
 
 type PlanOfVersion = {

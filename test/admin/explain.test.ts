@@ -186,7 +186,8 @@ describe('admin › GET /invoices/{id}/lines/{id}/explain', () => {
       const pending = await lockSubscription(tx, subscriptionId);
       const started = await changeSubscription(tx, pending, { kind: 'started', at: now });
       const first = await openPeriods(tx, started, now);
-      if (isCut) await cutPeriod(tx, first, new Date('2025-01-16T00:00:00Z'));
+      if (isCut)
+        await cutPeriod(tx, first, { at: new Date('2025-01-16T00:00:00Z'), reason: 'close_now' });
     });
     return { subscriberId, subscriptionId };
   }

@@ -172,7 +172,7 @@ describe('store/account-balance', () => {
     assert.ok(january);
     await use(subscriptionId, '2025-01-02T00:00:00Z', 1000n);
     const rest = await inTransaction(db, (tx) =>
-      cutPeriod(tx, january, new Date('2025-01-10T00:00:00Z')),
+      cutPeriod(tx, january, { at: new Date('2025-01-10T00:00:00Z'), reason: 'close_now' }),
     );
     const first = await invoiceOf({ ...january, endAt: rest.startAt });
     assert.equal(first.totalMinor, 200n);
