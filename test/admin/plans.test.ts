@@ -222,7 +222,9 @@ describe('admin › plans', () => {
           price: { model: 'volume', tiers: [], unit_price: 1 },
         },
       ],
-      ['bill_in', { type: 'RECURRING', amount: 1, bill_in: 'advance' }],
+      ['bill_in', { type: 'ONE_TIME', amount: 1, bill_in: 'advance' }],
+      ['bill_in', { type: 'USAGE', meter_id: 'api_calls', unit_price: 1, bill_in: 'advance' }],
+      ['minimum', { type: 'RECURRING', amount: 1, minimum: 1 }],
       ['type', { type: 'MONTHLY' }],
     ];
     for (const [field, body] of cases) {

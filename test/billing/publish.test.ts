@@ -60,6 +60,12 @@ const credits = {
   burn: [{ meter_key: 'api_calls', micro_per_unit: '1000000' }],
 } as const;
 
+const card = { model: 'percentage', percent: '2.9', fixed_fee: '0.3', free_events: '0' } as const;
+
+function steps(...of: readonly (readonly [string | null, string])[]): Price {
+  return { model: 'stairstep', tiers: of.map(([up_to, flat_fee]) => ({ up_to, flat_fee })) };
+}
+
 function draft(more: Partial<PlanDraft> = {}): PlanDraft {
   return {
     currency: 'USD',
@@ -100,6 +106,63 @@ function frozen(given: PlanDraft) {
 }
 
 describe('billing/publish › freezes', () => {
+  it('every term of a charge and of the plan, and leaves the defaults out', () => {
+    const taxes = ['txr_1'];
+    const definition = frozen(
+      draft({
+        proration: 'second',
+        prices_include_tax: true,
+        commitment_minor: 9_900n,
+        invoice_threshold_minor: 5_000n,
+        tax_rates: [{ id: 'txr_1', lookup_id: 'vat', archived_at: null }],
+        charges: [
+          charge({
+            price: steps(['10', '1.50'], [null, '2']),
+            minimum_minor: 100n,
+            maximum_minor: 200n,
+            tax_rate_ids: taxes,
+          }),
+          charge({
+            id: 'fee',
+            type: 'RECURRING',
+            display_name: 'Seat',
+            meter_id: null,
+            price: { amount_minor: '500' },
+            bill_in: 'advance',
+          }),
+        ],
+      }),
+    );
+    const { charges, proration, prices_include_tax, commitment_minor, invoice_threshold_minor } =
+      definition;
+    assert.deepEqual(
+      { proration, prices_include_tax, commitment_minor, invoice_threshold_minor },
+      {
+        proration: 'second',
+        prices_include_tax: true,
+        commitment_minor: '9900',
+        invoice_threshold_minor: '5000',
+      },
+    );
+    assert.deepEqual(
+      charges.map(({ kind, tax_rate_ids }) => ({ kind, tax_rate_ids })),
+      [
+        { kind: 'usage', tax_rate_ids: taxes },
+        { kind: 'recurring', tax_rate_ids: undefined },
+      ],
+    );
+    const [usage, fee] = charges;
+    assert.ok(usage?.kind === 'usage' && fee?.kind === 'recurring');
+    assert.deepEqual(usage.price, steps(['10', '1.5'], [null, '2']));
+    assert.deepEqual([usage.minimum_minor, usage.maximum_minor], ['100', '200']);
+    assert.equal(fee.bill_in, 'advance');
+    assert.deepEqual(
+      Object.keys(frozen(draft())).filter((key) => !(key in definition)),
+      [],
+    );
+    assert.ok(!('proration' in frozen(draft())));
+  });
+
   it('pay as you go', () => {
     assert.deepEqual(
       frozen(draft({ charges: [charge({ price: { model: 'per_unit', unit_price: '0.0010' } })] })),
@@ -363,6 +426,94 @@ describe('billing/publish › refuses, each by name and with its mend', () => {
       { charges: [charge({ price: { model: 'package', package_size: '1', package_price: '' } })] },
       ['price_malformed'],
     ],
+    ['steps that end', { charges: [charge({ price: steps(['10', '1']) })] }, ['tier_gap']],
+    [
+      'a bad fee of a step',
+      { charges: [charge({ price: steps([null, '-1']) })] },
+      ['price_malformed'],
+    ],
+    ['a percentage of money', { ...meter({ scale: 2 }), charges: [charge({ price: card })] }, []],
+    [
+      'a percentage of calls',
+      { ...meter({ aggregation: 'COUNT' }), charges: [charge({ price: card })] },
+      ['percentage_meter'],
+    ],
+    [
+      'a percentage of a meter that knows no cents',
+      { ...meter({ scale: 1 }), charges: [charge({ price: card })] },
+      ['percentage_meter'],
+    ],
+    [
+      'a percentage of whole yen',
+      { ...meter({ scale: 0 }), currency: 'JPY', charges: [charge({ price: card })] },
+      [],
+    ],
+    [
+      'a percentage of dinars in cents',
+      { ...meter({ scale: 2 }), currency: 'KWD', charges: [charge({ price: card })] },
+      ['percentage_meter'],
+    ],
+    [
+      'more than the whole amount',
+      { ...meter({ scale: 2 }), charges: [charge({ price: { ...card, percent: '100.1' } })] },
+      ['price_malformed'],
+    ],
+    [
+      'every part of a percentage',
+      {
+        ...meter({ scale: 2 }),
+        charges: [charge({ price: { ...card, percent: '', fixed_fee: '-1', free_events: '0.5' } })],
+      },
+      ['price_malformed', 'price_malformed', 'price_malformed'],
+    ],
+    [
+      'a minimum above the maximum',
+      { charges: [charge({ minimum_minor: 2n, maximum_minor: 1n })] },
+      ['charge_bounds'],
+    ],
+    ['bounds that meet', { charges: [charge({ minimum_minor: 2n, maximum_minor: 2n })] }, []],
+    [
+      'a maximum of nothing',
+      { charges: [charge({ minimum_minor: null, maximum_minor: 0n })] },
+      ['charge_bounds'],
+    ],
+    [
+      'an archived tax rate',
+      {
+        charges: [charge({ tax_rate_ids: ['txr_1'] })],
+        tax_rates: [{ id: 'txr_1', lookup_id: 'vat', archived_at: new Date(0) }],
+      },
+      ['tax_rate_unusable'],
+    ],
+    [
+      'a tax rate that is not there',
+      { charges: [charge({ tax_rate_ids: ['txr_1'] })] },
+      ['tax_rate_unusable'],
+    ],
+    [
+      'a threshold that nothing reaches',
+      { ...bare, base_price_minor: 1n, invoice_threshold_minor: 1n },
+      ['term_without_effect'],
+    ],
+    [
+      'a threshold of overage',
+      { ...bare, credit_terms: credits, base_price_minor: 1n, invoice_threshold_minor: 1n },
+      [],
+    ],
+    [
+      'a commitment that the fees come to',
+      {
+        base_price_minor: 10n,
+        charges: [
+          charge(),
+          charge({ id: 'f', type: 'RECURRING', meter_id: null, price: { amount_minor: '5' } }),
+        ],
+        commitment_minor: 15n,
+      },
+      ['term_without_effect'],
+    ],
+    ['a commitment above the fees', { base_price_minor: 10n, commitment_minor: 11n }, []],
+    ['a plan of a commitment alone', { ...bare, commitment_minor: 11n }, []],
     ['billing in advance', { charges: [charge({ bill_in: 'advance' })] }, ['charge_in_advance']],
     [
       'included units out of bounds',
