@@ -7,6 +7,7 @@ import { productRoutes } from './resources/products.ts';
 import { serviceTokenRoutes } from './resources/service-tokens.ts';
 import { subscriberRoutes } from './resources/subscribers.ts';
 import { subscriptionRoutes } from './resources/subscriptions.ts';
+import { usageCorrectionRoutes } from './resources/usage-corrections.ts';
 import { usageEventRoutes } from './resources/usage-events.ts';
 import { walletRoutes } from './resources/wallets.ts';
 import type { Route } from './route.ts';
@@ -20,6 +21,7 @@ export const routes: readonly Route[] = [
   ...subscriptionRoutes,
   ...walletRoutes,
   ...usageEventRoutes,
+  ...usageCorrectionRoutes,
   ...invoiceRoutes,
   ...serviceTokenRoutes,
 ];

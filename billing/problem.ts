@@ -55,6 +55,8 @@ export const problemCodes = [
   'subscription_not_active',
   'period_not_closable',
   'payment_method_needed',
+  'event_not_correctable',
+  'nothing_to_correct',
   // Why a plan cannot be published.
   'publish_refused',
   'neither_rations_nor_bills',
@@ -310,6 +312,18 @@ export const problemTable = {
     no,
     'The period cannot be closed now',
     'Only the current period can be closed early.',
+  ),
+  event_not_correctable: entry(
+    409,
+    no,
+    'This event cannot be corrected',
+    'Single events of SUM and COUNT meters that took no credits are corrected. Give money back with a credit note, credits with a grant.',
+  ),
+  nothing_to_correct: entry(
+    409,
+    no,
+    'The event says so already',
+    'Nothing was changed: the corrected quantities are those that the event has now.',
   ),
   payment_method_needed: entry(
     422,

@@ -159,7 +159,10 @@ async function findSegments(
 }
 
 /** Locks and gives those of the periods that are closed: after the lock, none of the others can become so. */
-async function lockPeriods(tx: Tx, periodIds: ReadonlySet<string>): Promise<ReadonlySet<string>> {
+export async function lockPeriods(
+  tx: Tx,
+  periodIds: ReadonlySet<string>,
+): Promise<ReadonlySet<string>> {
   if (periodIds.size === 0) return new Set();
   const rows = await selectRows<{ id: string; state: string }>(
     tx,
@@ -172,7 +175,7 @@ async function lockPeriods(tx: Tx, periodIds: ReadonlySet<string>): Promise<Read
 type Target = Pick<PlacedFact, 'segmentId' | 'periodId' | 'planVersionId'>;
 
 /** By subscription, the first segment of its earliest period that is neither closed nor void, with the period locked. */
-async function lockCurrentSegments(
+export async function lockCurrentSegments(
   tx: Tx,
   subscriptionIds: ReadonlySet<string>,
 ): Promise<ReadonlyMap<string, Target>> {

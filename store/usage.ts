@@ -1,8 +1,9 @@
+import { eventDayOf, isEventId } from '../billing/op-id.ts';
 import type { Aggregation } from '../billing/plan.ts';
 import type { Level } from '../billing/rate.ts';
 import type { Reader } from './db.ts';
 import { textArray } from './pg-array.ts';
-import { selectRows } from './query.ts';
+import { selectRow, selectRows } from './query.ts';
 import { usagePartials, withValuesAndLevels } from './usage-partials.ts';
 
 /**
@@ -169,6 +170,7 @@ export type UsageEvent = {
   /** Sender and id of an event from outside, null for the gateway's own. */
   readonly source: string | null;
   readonly externalId: string | null;
+  readonly isCorrected: boolean;
 };
 
 type UsageEventRow = Omit<UsageEvent, 'quantities'> & {
@@ -176,6 +178,15 @@ type UsageEventRow = Omit<UsageEvent, 'quantities'> & {
   /** The driver leaves the elements of a bigint[] as text. */
   readonly meterQuantities: readonly string[];
 };
+
+const EVENTS = `SELECT u.event_id AS "eventId", u.environment, u.subscriber_id AS "subscriberId",
+    u.subscription_id AS "subscriptionId", u.period_id AS "periodId", u.adjusts_period_id AS "adjustsPeriodId",
+    u.product_id AS "productId", u.api_key_id AS "apiKeyId", u.occurred_at AS "occurredAt",
+    u.received_at AS "receivedAt", u.status, u.meter_ids AS "meterIds", u.quantities AS "meterQuantities",
+    u.credits_micro AS "creditsMicro", u.overage_micro AS "overageMicro",
+    u.written_off_micro AS "writtenOffMicro", u.flags, x.source, x.id AS "externalId",
+    EXISTS (SELECT 1 FROM usage_corrections c WHERE c.event_day = u.event_day AND c.event_id = u.event_id) AS "isCorrected"
+  FROM usage_events u LEFT JOIN external_events x ON x.op_id = u.event_id`;
 
 /** Events, newest first, a page at a time. Throws RangeError for a cursor that is not one of ours. */
 export async function listUsageEvents(
@@ -202,13 +213,7 @@ export async function listUsageEvents(
   }
   const found = await selectRows<UsageEventRow>(
     tx,
-    `SELECT u.event_id AS "eventId", u.environment, u.subscriber_id AS "subscriberId",
-       u.subscription_id AS "subscriptionId", u.period_id AS "periodId", u.adjusts_period_id AS "adjustsPeriodId",
-       u.product_id AS "productId", u.api_key_id AS "apiKeyId", u.occurred_at AS "occurredAt",
-       u.received_at AS "receivedAt", u.status, u.meter_ids AS "meterIds", u.quantities AS "meterQuantities",
-       u.credits_micro AS "creditsMicro", u.overage_micro AS "overageMicro",
-       u.written_off_micro AS "writtenOffMicro", u.flags, x.source, x.id AS "externalId"
-     FROM usage_events u LEFT JOIN external_events x ON x.op_id = u.event_id
+    `${EVENTS}
      WHERE ${conditions.join(' AND ')}
      ORDER BY u.occurred_at DESC, u.event_id DESC LIMIT ?`,
     [...values, filter.limit + 1],
@@ -217,6 +222,21 @@ export async function listUsageEvents(
   const last = rows.at(-1);
   const hasMore = found.length > filter.limit && last !== undefined;
   return { events: rows.map(fromRow), nextCursor: hasMore ? writeCursor(last) : null };
+}
+
+/** One event, or null. */
+export async function readUsageEvent(
+  tx: Reader,
+  environment: string,
+  eventId: string,
+): Promise<UsageEvent | null> {
+  if (!isEventId(eventId)) return null;
+  const row = await selectRow<UsageEventRow>(
+    tx,
+    `${EVENTS} WHERE u.event_day = ? AND u.event_id = ? AND u.environment = ?`,
+    [eventDayOf(eventId), eventId, environment],
+  );
+  return row === null ? null : fromRow(row);
 }
 
 function fromRow(row: UsageEventRow): UsageEvent {

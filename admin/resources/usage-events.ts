@@ -52,7 +52,7 @@ const EventResults = z
   .strictObject({ object: z.literal('usage_event_results'), results: z.array(EventResult) })
   .meta({ id: 'UsageEventResults' });
 
-const Event = z
+export const UsageEventWire = z
   .strictObject({
     event_id: z.string(),
     object: z.literal('usage_event'),
@@ -76,6 +76,11 @@ const Event = z
     credits_overage: z.string(),
     credits_written_off: z.string(),
     flags: z.array(z.string()),
+    corrected: z
+      .boolean()
+      .meta({
+        description: 'Quantities are as they came in; GET of the event shows what was corrected.',
+      }),
   })
   .meta({ id: 'UsageEvent' });
 
@@ -117,7 +122,7 @@ const resultExample = {
   code: null,
   message: null,
 };
-const eventExample = {
+export const eventExample = {
   event_id: '20260101-x0123456789abcde-0',
   object: 'usage_event',
   environment: 'test',
@@ -137,6 +142,7 @@ const eventExample = {
   credits_overage: '0',
   credits_written_off: '0',
   flags: ['external'],
+  corrected: false,
 };
 
 type RowResult = z.output<typeof EventResult>;
@@ -425,7 +431,7 @@ A malformed body is refused as a whole.`,
   },
 });
 
-function eventToWire(event: UsageEvent): z.output<typeof Event> {
+export function eventToWire(event: UsageEvent): z.output<typeof UsageEventWire> {
   return {
     event_id: event.eventId,
     object: 'usage_event',
@@ -449,6 +455,7 @@ function eventToWire(event: UsageEvent): z.output<typeof Event> {
     credits_overage: formatCredits(event.overageMicro),
     credits_written_off: formatCredits(event.writtenOffMicro),
     flags: [...event.flags],
+    corrected: event.isCorrected,
   };
 }
 
@@ -471,7 +478,7 @@ const listEvents = route({
   }),
   answers: answers(200, {
     description: 'Newest first.',
-    schema: listOfAnswers(Event, 'UsageEventList'),
+    schema: listOfAnswers(UsageEventWire, 'UsageEventList'),
     example: listExample(eventExample),
   }),
   handle: async (call, { query }) => {

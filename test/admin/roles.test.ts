@@ -57,6 +57,8 @@ const allowed: Readonly<Record<string, readonly Role[]>> = {
   showBalance: ['admin', 'operator', 'reader'],
   recordUsageEvents: ['admin', 'operator', 'ingest'],
   listUsageEvents: ['admin', 'operator', 'reader'],
+  showUsageEvent: ['admin', 'operator', 'reader'],
+  correctUsageEvent: ['admin', 'operator'],
   listInvoices: ['admin', 'operator', 'reader'],
   showInvoicePage: ['admin', 'operator', 'reader'],
   showInvoice: ['admin', 'operator', 'reader'],
