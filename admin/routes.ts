@@ -2,6 +2,7 @@
 import { featureRoutes } from './resources/features.ts';
 import { invoiceRoutes } from './resources/invoices.ts';
 import { meterRoutes } from './resources/meters.ts';
+import { planVersionRoutes } from './resources/plan-versions.ts';
 import { planRoutes } from './resources/plans.ts';
 import { productRoutes } from './resources/products.ts';
 import { serviceTokenRoutes } from './resources/service-tokens.ts';
@@ -17,6 +18,7 @@ export const routes: readonly Route[] = [
   ...meterRoutes,
   ...featureRoutes,
   ...planRoutes,
+  ...planVersionRoutes,
   ...subscriberRoutes,
   ...subscriptionRoutes,
   ...walletRoutes,

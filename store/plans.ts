@@ -239,7 +239,8 @@ export async function publishedVersion(
 ): Promise<PlanVersionRow | null> {
   return selectRow(
     reader,
-    `SELECT * FROM plan_versions WHERE plan_id = ? AND state = 'published' ORDER BY version DESC LIMIT 1`,
+    `SELECT v.* FROM plan_versions v JOIN plans p ON p.id = v.plan_id
+     WHERE v.plan_id = ? AND v.state = 'published' AND p.archived_at IS NULL ORDER BY v.version DESC LIMIT 1`,
     [planId],
   );
 }
@@ -384,6 +385,36 @@ export async function publishVersion(
     tx,
     `UPDATE plan_versions SET state = 'published', definition = ?, published_at = ? WHERE id = ? RETURNING *`,
     [JSON.stringify(definition), now, versionId],
+  );
+}
+
+/**
+ * Takes a plan and all its versions off sale; its draft stays as it is. Who has subscribed is not touched. A plan that is
+ * archived already keeps its instant.
+ */
+export async function archivePlan(tx: Tx, planId: string, now: Date): Promise<PlanRow> {
+  const plan = await insertedRow<PlanRow>(
+    tx,
+    'UPDATE plans SET archived_at = coalesce(archived_at, ?::timestamptz) WHERE id = ? RETURNING *',
+    [now, planId],
+  );
+  await selectRows(
+    tx,
+    `UPDATE plan_versions SET state = 'archived' WHERE plan_id = ? AND state = 'published' RETURNING id`,
+    [planId],
+  );
+  return plan;
+}
+
+/** Takes one version off sale; null when it is a draft. */
+export async function archiveVersion(
+  tx: Tx,
+  version: PlanVersionRow,
+): Promise<PlanVersionRow | null> {
+  return selectRow(
+    tx,
+    `UPDATE plan_versions SET state = 'archived' WHERE id = ? AND state <> 'draft' RETURNING *`,
+    [version.id],
   );
 }
 

@@ -156,6 +156,9 @@ export const Plan = z
       .meta({ description: 'What a new subscription gets; null while nothing is published.' }),
     ...versionFields,
     created_at: instantText(),
+    archived_at: instantText()
+      .nullable()
+      .meta({ description: 'From when on nobody could subscribe to it any more.' }),
   })
   .meta({ id: 'Plan' });
 
@@ -227,14 +230,16 @@ export async function planToWire(
     published_version: (await publishedVersion(reader, plan.id))?.version ?? null,
     ...(await versionToWire(reader, plan, version)),
     created_at: wireInstant(plan.created_at),
+    archived_at: wireInstant(plan.archived_at),
   };
 }
 
 /** How a draft is published, in words; null for a version that is. */
 export function nextStepOf(
-  plan: Pick<PlanRow, 'id'>,
+  plan: Pick<PlanRow, 'id' | 'archived_at'>,
   version: Pick<PlanVersionRow, 'state'>,
 ): string | null {
+  if (plan.archived_at !== null) return null;
   return version.state === 'draft'
     ? `This is a draft: nobody can subscribe to it yet. Publish it with POST /api/v1/plans/${plan.id}/publish.`
     : null;
@@ -388,6 +393,7 @@ export const planExample = {
   published_version: null,
   ...versionExample,
   created_at: '2026-01-01T00:00:00.000Z',
+  archived_at: null,
 };
 export const planVersionExample = {
   id: 'pver_5h2k9x0q7w3m1n8b4v6c2z',

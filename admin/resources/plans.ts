@@ -1,4 +1,3 @@
-import { publishPlan } from '../../billing/publish.ts';
 import { shardLimits } from '../../billing/shard-limits.ts';
 import type { Reader, Tx } from '../../store/db.ts';
 import { allMeters } from '../../store/meters.ts';
@@ -8,13 +7,11 @@ import {
   deleteCharge,
   deletePlanFeature,
   findPlan,
-  findVersion,
   insertCharge,
   insertPlan,
   listCharges,
   listPlanFeatures,
   listPlans,
-  listVersions,
   lockDraft,
   planTypes,
   publishedVersion,
@@ -29,16 +26,7 @@ import {
 } from '../../store/plans.ts';
 import { findProduct, onlyProduct, type ProductRow } from '../../store/products.ts';
 import type { Call } from '../call.ts';
-import {
-  currencyCode,
-  lookupId,
-  matching,
-  object,
-  oneOf,
-  quantity,
-  reference,
-  text,
-} from '../fields.ts';
+import { currencyCode, lookupId, object, oneOf, quantity, reference, text } from '../fields.ts';
 import { ApiProblem, fieldProblem, notFound } from '../problems.ts';
 import { operators, readers, route, type Answer, type Route } from '../route.ts';
 import { requireFeature } from './features.ts';
@@ -51,11 +39,9 @@ import {
   Plan,
   planExample,
   planToWire,
-  PlanVersion,
-  planVersionExample,
   resetIntervals,
-  versionToWire,
 } from './plan-shapes.ts';
+import { definitionOfVersion } from './plan-definitions.ts';
 import {
   chargeBody,
   currencyOf,
@@ -72,7 +58,6 @@ import {
   listQuery,
   lookupIdOf,
   pageArgs,
-  wireInstant,
 } from './shared.ts';
 
 /** The plan or 404. */
@@ -82,10 +67,23 @@ export async function requirePlan(call: Call, ref: string): Promise<PlanRow> {
   return plan;
 }
 
-async function requireCurrentVersion(reader: Reader, plan: PlanRow): Promise<PlanVersionRow> {
+/** The draft of the plan if it has one, else its newest version. */
+export async function requireCurrentVersion(
+  reader: Reader,
+  plan: PlanRow,
+): Promise<PlanVersionRow> {
   const version = await currentVersion(reader, plan.id);
   if (version === null) throw new Error(`plan ${plan.id} has no version`);
   return version;
+}
+
+/** A plan that is archived is not sold any more: 409. */
+function requireUnarchived(plan: PlanRow): void {
+  if (plan.archived_at === null) return;
+  throw new ApiProblem(
+    'plan_archived',
+    `The plan ${plan.lookup_id} is archived: it is not sold any more. Make another plan with POST /api/v1/plans.`,
+  );
 }
 
 async function requireDraft(tx: Tx, plan: PlanRow): Promise<PlanVersionRow> {
@@ -123,7 +121,7 @@ async function productOfPlan(call: Call, ref: string | undefined): Promise<Produ
   });
 }
 
-const planAnswers = (description: string, status = 200) =>
+export const planAnswers = (description: string, status = 200) =>
   answers(status, { description, schema: Plan, example: planExample });
 
 /** A change of a plan's draft: one transaction, in which the draft is locked. */
@@ -437,7 +435,7 @@ Publishing a plan that has no draft changes nothing and answers with what is pub
   body: object({}),
   bodyOptional: true,
   answers: planAnswers('Published.'),
-  problems: ['publish_refused'],
+  problems: ['publish_refused', 'plan_archived'],
   handle: async (call) => {
     const plan = await requirePlan(call, call.param('plan_id'));
     return call.write(async (tx, now) => {
@@ -449,7 +447,9 @@ Publishing a plan that has no draft changes nothing and answers with what is pub
           audit: null,
         };
       }
-      const published = await freeze(tx, plan, { draft, now });
+      requireUnarchived(plan);
+      const definition = await definitionOfVersion(tx, plan, draft);
+      const published = await publishVersion(tx, draft.id, definition, now);
       return {
         answer: { status: 200, body: await planToWire(tx, plan, published) },
         audit: {
@@ -461,44 +461,6 @@ Publishing a plan that has no draft changes nothing and answers with what is pub
     });
   },
 });
-
-async function freeze(
-  tx: Tx,
-  plan: PlanRow,
-  { draft, now }: { readonly draft: PlanVersionRow; readonly now: Date },
-): Promise<PlanVersionRow> {
-  const product = await findProduct(tx, plan.environment, plan.product_id);
-  const result = publishPlan({
-    currency: draft.currency,
-    interval_unit: draft.interval_unit,
-    interval_count: draft.interval_count,
-    billing_time: draft.billing_time,
-    base_price_minor: draft.base_price_minor,
-    credit_terms: draft.credit_terms,
-    rate_limits: draft.rate_limits,
-    proration: draft.proration,
-    prices_include_tax: draft.prices_include_tax,
-    commitment_minor: draft.commitment_minor,
-    invoice_threshold_minor: draft.invoice_threshold_minor,
-    charges: await listCharges(tx, draft.id),
-    features: await listPlanFeatures(tx, draft.id),
-    meters: await allMeters(tx, plan.environment),
-    tax_rates: await taxRateRefs(tx, plan.environment),
-    credit_definition: product?.credit_definition ?? null,
-  });
-  if (result.kind === 'ok') return publishVersion(tx, draft.id, result.definition, now);
-  throw new ApiProblem(
-    'publish_refused',
-    result.faults.map(({ message, mend }) => `${message}: ${mend}`).join(' '),
-    {
-      errors: result.faults.map(({ field, message, mend }) => ({
-        field,
-        message: `${message}. ${mend}`,
-      })),
-      extra: { faults: result.faults },
-    },
-  );
-}
 
 const createVersion = route({
   operationId: 'createPlanVersion',
@@ -512,9 +474,10 @@ const createVersion = route({
   body: object({}),
   bodyOptional: true,
   answers: planAnswers('The plan with its new draft.', 201),
-  problems: ['draft_exists'],
+  problems: ['draft_exists', 'plan_archived'],
   handle: async (call) => {
     const plan = await requirePlan(call, call.param('plan_id'));
+    requireUnarchived(plan);
     return call.write(async (tx) => {
       const draft = await lockDraft(tx, plan.id);
       if (draft !== null) {
@@ -538,61 +501,6 @@ const createVersion = route({
   },
 });
 
-async function planVersionToWire(call: Call, plan: PlanRow, version: PlanVersionRow) {
-  return {
-    id: version.id,
-    object: 'plan_version',
-    plan_id: plan.id,
-    ...(await versionToWire(call.db, plan, version)),
-    created_at: wireInstant(version.created_at),
-  };
-}
-
-const listVersionsRoute = route({
-  operationId: 'listPlanVersions',
-  method: 'get',
-  path: '/plans/{plan_id}/versions',
-  tag: 'Plans',
-  summary: 'List the versions of a plan',
-  roles: readers,
-  query: listQuery,
-  answers: answers(200, {
-    description: 'Newest first.',
-    schema: listOfAnswers(PlanVersion, 'PlanVersionList'),
-    example: listExample(planVersionExample),
-  }),
-  handle: async (call, { query }) => {
-    const plan = await requirePlan(call, call.param('plan_id'));
-    const page = await listVersions(call.db, plan.id, pageArgs(query));
-    const wires = new Map<string, unknown>();
-    for (const version of page.rows) {
-      // One after the other: a page must not take every connection of the pool.
-      // oxlint-disable-next-line no-await-in-loop
-      wires.set(version.id, await planVersionToWire(call, plan, version));
-    }
-    return { status: 200, body: listBody(page, (version) => wires.get(version.id)) };
-  },
-});
-
-const showVersion = route({
-  operationId: 'showPlanVersion',
-  method: 'get',
-  path: '/plans/{plan_id}/versions/{version}',
-  tag: 'Plans',
-  summary: 'Show one version of a plan',
-  roles: readers,
-  answers: answers(200, { description: 'It.', schema: PlanVersion, example: planVersionExample }),
-  handle: async (call) => {
-    const plan = await requirePlan(call, call.param('plan_id'));
-    const number = matching(/^[1-9]\d{0,8}$/, '').safeParse(call.param('version'));
-    const version = number.success
-      ? await findVersion(call.db, plan.id, Number(number.data))
-      : null;
-    if (version === null) throw notFound('version', call.param('version'));
-    return { status: 200, body: await planVersionToWire(call, plan, version) };
-  },
-});
-
 export const planRoutes: readonly Route[] = [
   createPlan,
   listPlansRoute,
@@ -604,6 +512,4 @@ export const planRoutes: readonly Route[] = [
   removeFeature,
   publish,
   createVersion,
-  listVersionsRoute,
-  showVersion,
 ];

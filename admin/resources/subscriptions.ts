@@ -321,11 +321,19 @@ A subscriber has at most one live subscription to a product; one that is still p
 });
 
 function notPublished(plan: PlanRow): ApiProblem {
+  if (plan.archived_at !== null) return archived(plan);
   const publish = `POST /api/v1/plans/${plan.id}/publish`;
   return new ApiProblem(
     'plan_not_published',
     `The plan ${plan.lookup_id} is a draft. Publish it with ${publish}, then subscribe.`,
     { extra: { publish } },
+  );
+}
+
+function archived(plan: PlanRow): ApiProblem {
+  return new ApiProblem(
+    'plan_archived',
+    `The plan ${plan.lookup_id} is archived: nobody can subscribe to it any more. Choose another one from GET /api/v1/plans.`,
   );
 }
 
@@ -336,7 +344,7 @@ function idOfCreation(creation: SubscriptionCreation, plan: PlanRow): string {
     case 'plan_not_published':
       throw notPublished(plan);
     case 'plan_archived':
-      throw new ApiProblem('plan_archived', `The plan ${plan.lookup_id} is archived.`);
+      throw archived(plan);
     case 'overage_not_in_plan':
       throw fieldProblem(
         'overage_enabled',

@@ -5,6 +5,7 @@ import { parseAmount } from '../../billing/money.ts';
 import { givenCreditLimits } from '../../billing/shard-limits.ts';
 import { ShardUnavailable, type SubscriberState } from '../../shards/port.ts';
 import { bucketsAhead, creditsAhead } from '../../store/bucket-reads.ts';
+import { creditDefinitions } from '../../store/credit-definitions.ts';
 import { findMeter } from '../../store/meters.ts';
 import { waitForApplied } from '../../store/projection.ts';
 import { findTopUp, listTopUps, type TopUpRead } from '../../store/top-up-reads.ts';
@@ -85,6 +86,10 @@ const Balance = z
     wallets: z.array(
       z.strictObject({
         unit: z.string(),
+        credit_definition: z
+          .string()
+          .nullable()
+          .meta({ description: 'What one of them is, in the words of the product.' }),
         granted: creditText('All that was ever given; the sum of the next four.'),
         available: creditText('What the ledger says is left, with what is held.'),
         ahead: creditText('Part of available that belongs to a period to come.'),
@@ -137,6 +142,7 @@ const balanceExample = {
   wallets: [
     {
       unit: 'credit',
+      credit_definition: 'One credit is one call.',
       granted: '250',
       available: '237.5',
       ahead: '0',
@@ -431,6 +437,10 @@ const showBalance = route({
     const subscriber = await requireSubscriber(call, call.param('subscriber_id'));
     const wallets = await walletBalances(call.db, subscriber.id);
     const ahead = await creditsAhead(call.db, subscriber.id);
+    const definitions = await creditDefinitions(call.db, {
+      environment: call.environment,
+      subscriberId: subscriber.id,
+    });
     const reading = await readShard(call, subscriber.id);
     return {
       status: 200,
@@ -439,6 +449,7 @@ const showBalance = route({
         subscriber_id: subscriber.id,
         wallets: wallets.map((wallet) => ({
           unit: wallet.unit,
+          credit_definition: definitions.get(wallet.unit) ?? null,
           granted: formatCredits(wallet.granted),
           available: formatCredits(wallet.available),
           ahead: formatCredits(ahead.get(wallet.unit) ?? 0n),

@@ -282,5 +282,15 @@ describe('admin › plan charges', () => {
       (await admin.call('GET', `/api/v1/plans/${name}`)).body['credit_definition'];
     assert.equal(await read('credits'), 'One credit is one call.');
     assert.equal(await read('no_credits'), null);
+    const acme = await post('/subscribers', { name: 'Acme' });
+    const granted = await post(`/subscribers/${String(acme.body['id'])}/grants`, { credits: 5 });
+    assert.equal(granted.status, 201, granted.text);
+    const { body } = await admin.call(
+      'GET',
+      `/api/v1/subscribers/${String(acme.body['id'])}/balance`,
+    );
+    const [wallet] = Array.isArray(body['wallets']) ? body['wallets'] : [];
+    assert.ok(isJson(wallet));
+    assert.equal(wallet['credit_definition'], 'One credit is one call.');
   });
 });

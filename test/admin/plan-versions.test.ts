@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+
+import { seedCatalogue, startAdmin, type Json, type Reply, type TestAdmin } from './support.ts';
+
+describe('admin › plan versions', () => {
+  let admin: TestAdmin;
+  before(async () => {
+    admin = await startAdmin();
+    await seedCatalogue(admin);
+    await admin.call('POST', '/api/v1/subscribers', { body: { name: 'Acme', lookup_id: 'acme' } });
+  });
+  after(() => admin.stop());
+
+  const post = (path: string, body: unknown = {}): Promise<Reply> =>
+    admin.call('POST', `/api/v1${path}`, { body });
+  const get = (path: string): Promise<Reply> => admin.call('GET', `/api/v1${path}`);
+  const plan = async (lookup_id: string, more: Json = {}): Promise<void> => {
+    const reply = await post('/plans', {
+      name: lookup_id,
+      lookup_id,
+      type: 'FLAT',
+      billing_interval: 'month',
+      currency: 'USD',
+      base_price: '10',
+      ...more,
+    });
+    assert.equal(reply.status, 201, reply.text);
+  };
+  const audits = async (action: string): Promise<number> => {
+    const rows = await admin.db('audit_log').where({ action });
+    return rows.length;
+  };
+
+  it('archives a plan: it is sold no more, and says why', async () => {
+    await plan('old');
+    const id = (await post('/plans/old/publish')).body['id'];
+    const archived = await post('/plans/old/archive');
+    assert.equal(archived.status, 200, archived.text);
+    assert.deepEqual(
+      [archived.body['status'], archived.body['published_version'], archived.body['next_step']],
+      ['archived', null, null],
+    );
+    assert.match(String(archived.body['archived_at']), /^\d{4}-/);
+    const again = await post('/plans/old/archive');
+    assert.equal(again.body['archived_at'], archived.body['archived_at']);
+    const refusals = [
+      await post('/subscriptions', { subscriber_id: 'acme', plan_id: 'old' }),
+      await post('/plans/old/versions'),
+    ];
+    for (const refused of refusals) {
+      assert.equal(refused.status, 409, refused.text);
+      assert.equal(refused.body['code'], 'plan_archived');
+    }
+    assert.ok(refusals[0]?.text.includes('Choose another one'));
+    const records = await admin
+      .db('audit_log')
+      .where({ action: 'plan.archive', object_id: String(id) });
+    assert.equal(records.length, 1);
+  });
+
+  it('keeps a draft from being published after its plan was archived', async () => {
+    await plan('late');
+    await post('/plans/late/archive');
+    const refused = await post('/plans/late/publish');
+    assert.equal(refused.body['code'], 'plan_archived', refused.text);
+    assert.equal((await get('/plans/late')).body['status'], 'draft');
+  });
+
+  it('takes a version back: the one before is sold again', async () => {
+    await plan('steps');
+    await post('/plans/steps/publish');
+    await post('/plans/steps/versions');
+    const draft = await post('/plans/steps/versions/2/archive');
+    assert.equal(draft.status, 409);
+    assert.match(draft.text, /is a draft/);
+    await post('/plans/steps/publish');
+    assert.equal((await get('/plans/steps')).body['published_version'], 2);
+    const second = await post('/plans/steps/versions/2/archive');
+    assert.equal(second.body['status'], 'archived', second.text);
+    assert.equal((await get('/plans/steps')).body['published_version'], 1);
+    const last = await post('/plans/steps/versions/1/archive');
+    assert.equal(last.status, 409);
+    assert.match(last.text, /only one on sale/);
+    assert.equal((await get('/plans/steps/versions/1')).body['status'], 'published');
+    assert.equal((await post('/plans/steps/versions/9/archive')).status, 404);
+    assert.equal(await audits('plan.archive_version'), 1);
+  });
+});
