@@ -2,7 +2,8 @@ import { ApplicationFailure } from '@temporalio/common';
 
 import { overagePrice } from '../billing/line.ts';
 import { inTransaction, type Tx } from '../store/db.ts';
-import { hasFailedInvoice } from '../store/invoices.ts';
+import { invoiceAdvanceFees } from '../store/fees-ahead.ts';
+import { findInvoice, hasFailedInvoice, type Invoice, invoiceKeys } from '../store/invoices.ts';
 import {
   beginClosing,
   boundaryLeadMs,
@@ -13,9 +14,15 @@ import {
   listPeriods,
   openPeriods,
   type Period,
-  rollPeriods,
 } from '../store/periods.ts';
+import { findPlanChange } from '../store/plan-change-reads.ts';
+import {
+  cancelScheduledChange,
+  changePlan,
+  type PlanChangeRefusal,
+} from '../store/plan-changes.ts';
 import { bumpRuntime } from '../store/projection.ts';
+import { bringUpToDate } from '../store/subscription-roll.ts';
 import {
   readSegmentStart,
   readSubscriptionView,
@@ -41,7 +48,9 @@ export type RefusalCode =
   | 'subscription_not_active'
   | 'period_not_found'
   | 'period_not_open'
-  | 'overage_not_in_plan';
+  | 'overage_not_in_plan'
+  | 'no_planned_change'
+  | PlanChangeRefusal;
 
 /** `nowMs` is the workflow's time: a repetition of the activity means the same instant. */
 type Command = { readonly subscriptionId: string; readonly nowMs: number };
@@ -49,7 +58,12 @@ type Command = { readonly subscriptionId: string; readonly nowMs: number };
 /** How long one attempt waits for the shard; the next attempt follows at once. */
 const APPLIED_WAIT_MS = 5000;
 
-type Done = { readonly effectiveAtMs: number; readonly periodSeq?: number };
+type Done = {
+  readonly effectiveAtMs: number;
+  readonly periodSeq?: number;
+  /** What the command issued; it is collected when something is due. */
+  readonly invoice?: Invoice | null;
+};
 type Refused = Extract<CommandResult, { kind: 'refused' }>;
 
 /**
@@ -64,16 +78,19 @@ function commandActivities(deps: ActivityDeps) {
   const command = async (
     { subscriptionId, nowMs }: Command,
     run: (tx: Tx, subscription: Subscription, now: Date) => Promise<Done | Refused>,
-  ): Promise<CommandResult> =>
-    inTransaction(deps.db, async (tx) => {
+  ): Promise<CommandResult> => {
+    const answer = await inTransaction(deps.db, async (tx) => {
       const now = new Date(nowMs);
-      const subscription = await roll(tx, await lockSubscription(tx, subscriptionId), now);
-      const result = await run(tx, subscription, now);
-      if ('kind' in result) return result;
-      const view = await readSubscriptionView(tx, subscriptionId);
-      const { effectiveAtMs, periodSeq = null } = result;
-      return { kind: 'done', view, effectiveAtMs, periodSeq };
+      const subscription = await bringUpToDate(tx, await lockSubscription(tx, subscriptionId), now);
+      const done = await run(tx, subscription, now);
+      return { done, view: await readSubscriptionView(tx, subscriptionId) };
     });
+    const { done, view } = answer;
+    if ('kind' in done) return done;
+    const { effectiveAtMs, periodSeq = null, invoice } = done;
+    if (invoice?.state === 'open') await startCollectionOf(deps, invoice);
+    return { kind: 'done', view, effectiveAtMs, periodSeq };
+  };
 
   return {
     rollSubscription: async (args: Command): Promise<SubscriptionView> => {
@@ -85,12 +102,34 @@ function commandActivities(deps: ActivityDeps) {
     },
     activateSubscription: (args: Command): Promise<CommandResult> => command(args, activate),
     cancelSubscription: (
-      args: Command & { readonly when: 'now' | 'period_end' },
+      args: Command & { readonly when: 'now' | 'period_end'; readonly prorate?: boolean },
     ): Promise<CommandResult> =>
-      command(args, (tx, subscription, now) => cancel(tx, subscription, { now, when: args.when })),
-    closePeriodNow: (args: Command & { readonly periodId: string }): Promise<CommandResult> =>
       command(args, (tx, subscription, now) =>
-        closeNow(tx, subscription, { now, periodId: args.periodId }),
+        cancel(tx, subscription, { now, when: args.when, prorate: args.prorate ?? false }),
+      ),
+    closePeriodNow: (
+      args: Command & { readonly periodId: string; readonly reason?: 'close_now' | 'threshold' },
+    ): Promise<CommandResult> =>
+      command(args, (tx, subscription, now) =>
+        closeNow(tx, subscription, {
+          now,
+          periodId: args.periodId,
+          reason: args.reason ?? 'close_now',
+        }),
+      ),
+    /** `changeId` makes a repetition of it harmless: it answers what the first one did. */
+    changePlan: (
+      args: Command & {
+        readonly changeId: string;
+        readonly planVersionId: string;
+        readonly when: 'now' | 'period_end' | 'default';
+      },
+    ): Promise<CommandResult> =>
+      command(args, (tx, subscription, now) => takePlan(tx, subscription, { ...args, now })),
+    /** Takes back the change of plan that waits for its day. */
+    cancelPlanChange: (args: Command & { readonly changeId: string }): Promise<CommandResult> =>
+      command(args, (tx, subscription, now) =>
+        keepPlan(tx, subscription, { now, changeId: args.changeId }),
       ),
     setOverage: (args: Command & { readonly enabled: boolean }): Promise<CommandResult> =>
       command(args, (tx, subscription, now) =>
@@ -145,28 +184,63 @@ function subscriptionSteps(deps: ActivityDeps) {
   };
 }
 
-/** Whatever is decided, is decided on periods that are up to date. */
-async function roll(tx: Tx, subscription: Subscription, now: Date): Promise<Subscription> {
-  if (subscription.state === 'pending') return subscription;
-  const { changed } = await rollPeriods(tx, subscription, now);
-  const { cancelAt, state } = subscription;
-  const isOver = state !== 'canceled' && cancelAt !== null && cancelAt <= now;
-  if (changed || isOver) await bumpRuntime(tx, subscription.subscriberId);
-  return isOver
-    ? changeSubscription(tx, subscription, { kind: 'ended', at: cancelAt })
-    : subscription;
+async function startCollectionOf(deps: ActivityDeps, invoice: Invoice): Promise<void> {
+  await deps.startWorkflow({
+    kind: 'collection',
+    invoiceId: invoice.id,
+    summary: { number: invoice.number ?? '' },
+  });
 }
 
 async function activate(tx: Tx, subscription: Subscription, now: Date): Promise<Done | Refused> {
   if (subscription.state === 'canceled') return isCanceled(subscription);
   if (subscription.state !== 'pending') {
     const current = await currentPeriod(tx, subscription);
-    return { effectiveAtMs: (current?.startAt ?? now).getTime() };
+    const [first] = await listPeriods(tx, subscription.id);
+    // The first attempt may have issued it and died before its collection was started.
+    const key = invoiceKeys.advance(subscription.id, first?.intervalIndex ?? 0);
+    const invoice = await findInvoice(tx, key);
+    return { effectiveAtMs: (current?.startAt ?? now).getTime(), invoice };
   }
   const started = await changeSubscription(tx, subscription, { kind: 'started', at: now });
   const period = await openPeriods(tx, started, now);
   await bumpRuntime(tx, subscription.subscriberId);
-  return { effectiveAtMs: period.startAt.getTime() };
+  const invoice = await invoiceAdvanceFees(tx, started, { period, now });
+  return { effectiveAtMs: period.startAt.getTime(), invoice };
+}
+
+async function takePlan(
+  tx: Tx,
+  subscription: Subscription,
+  args: PlanChangeRequestOf & { readonly now: Date },
+): Promise<Done | Refused> {
+  const request = { changeId: args.changeId, toVersionId: args.planVersionId, when: args.when };
+  const result = await changePlan(tx, subscription, request, args.now);
+  if (result.kind === 'refused') return result;
+  await bumpRuntime(tx, subscription.subscriberId);
+  return { effectiveAtMs: result.effectiveAt.getTime(), invoice: result.invoice };
+}
+
+type PlanChangeRequestOf = {
+  readonly changeId: string;
+  readonly planVersionId: string;
+  readonly when: 'now' | 'period_end' | 'default';
+};
+
+async function keepPlan(
+  tx: Tx,
+  subscription: Subscription,
+  { now, changeId }: { readonly now: Date; readonly changeId: string },
+): Promise<Done | Refused> {
+  const known = await findPlanChange(tx, changeId);
+  if (known?.subscriptionId !== subscription.id || known.state === 'applied') {
+    const message = `subscription ${subscription.id} has no planned change of plan`;
+    return { kind: 'refused', code: 'no_planned_change', message };
+  }
+  if (known.state === 'canceled') return { effectiveAtMs: now.getTime() };
+  await cancelScheduledChange(tx, subscription, now);
+  await bumpRuntime(tx, subscription.subscriberId);
+  return { effectiveAtMs: now.getTime() };
 }
 
 function isCanceled(subscription: Subscription): Refused {
@@ -180,7 +254,11 @@ function isCanceled(subscription: Subscription): Refused {
 async function cancel(
   tx: Tx,
   subscription: Subscription,
-  { now, when }: { readonly now: Date; readonly when: 'now' | 'period_end' },
+  {
+    now,
+    when,
+    prorate,
+  }: { readonly now: Date; readonly when: 'now' | 'period_end'; readonly prorate: boolean },
 ): Promise<Done | Refused> {
   const { endedAt, cancelAt, state } = subscription;
   if (state === 'canceled') return { effectiveAtMs: (endedAt ?? now).getTime() };
@@ -188,6 +266,7 @@ async function cancel(
   const [first] = await listPeriods(tx, subscription.id);
   if (current === null || first === undefined || first.startAt > now) {
     // Nothing has begun, so there is nothing to bill.
+    await cancelScheduledChange(tx, subscription, now);
     await endPeriods(tx, subscription, first?.startAt ?? now);
     await changeSubscription(tx, subscription, { kind: 'ended', at: now });
     await bumpRuntime(tx, subscription.subscriberId);
@@ -195,8 +274,13 @@ async function cancel(
   }
   const at = when === 'now' ? soonestCut(current, now) : current.endAt;
   if (cancelAt !== null && cancelAt <= at) return { effectiveAtMs: cancelAt.getTime() };
+  await cancelScheduledChange(tx, subscription, now);
   await endPeriods(tx, subscription, at);
-  await changeSubscription(tx, subscription, { kind: 'cancel_planned', at, prorate: false });
+  await changeSubscription(tx, subscription, {
+    kind: 'cancel_planned',
+    at,
+    prorate,
+  });
   await bumpRuntime(tx, subscription.subscriberId);
   return { effectiveAtMs: at.getTime() };
 }
@@ -216,7 +300,15 @@ async function currentPeriod(tx: Tx, subscription: Subscription): Promise<Period
 async function closeNow(
   tx: Tx,
   subscription: Subscription,
-  { now, periodId }: { readonly now: Date; readonly periodId: string },
+  {
+    now,
+    periodId,
+    reason,
+  }: {
+    readonly now: Date;
+    readonly periodId: string;
+    readonly reason: 'close_now' | 'threshold';
+  },
 ): Promise<Done | Refused> {
   const period = await findPeriod(tx, subscription.id, periodId);
   if (period === null || period.state === 'void') {
@@ -233,7 +325,7 @@ async function closeNow(
   }
   // It ends by itself before it could be cut.
   if (period.endAt <= cut) return { effectiveAtMs: period.endAt.getTime(), periodSeq: period.seq };
-  await cutPeriod(tx, period, { at: cut, reason: 'close_now' });
+  await cutPeriod(tx, period, { at: cut, reason });
   await beginClosing(tx, period);
   await bumpRuntime(tx, subscription.subscriberId);
   return { effectiveAtMs: cut.getTime(), periodSeq: period.seq };
