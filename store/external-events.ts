@@ -14,7 +14,12 @@ export type ExternalUsage = {
   readonly product_id: string;
   /** When the work was done, epoch milliseconds. */
   readonly at_ms: number;
-  readonly quantities: readonly { readonly meter: string; readonly quantity: number }[];
+  readonly quantities: readonly {
+    readonly meter: string;
+    readonly quantity: number;
+    /** What a UNIQUE_COUNT counts once. */
+    readonly value?: string;
+  }[];
 };
 
 export type NewExternalEvent = {
@@ -98,7 +103,11 @@ async function insertOne(tx: Tx, event: NewExternalEvent, opId: string): Promise
 /** The order in which a caller lists the meters does not make another event. */
 function digestOf({ subscriberId, usage }: NewExternalEvent): Buffer {
   const quantities = usage.quantities
-    .map(({ meter, quantity }) => `${meter}:${quantity}`)
+    .map(({ meter, quantity, value }) =>
+      value === undefined
+        ? `${meter}:${quantity}`
+        : `${meter}:${quantity}:${JSON.stringify(value)}`,
+    )
     .toSorted()
     .join(',');
   return createHash('sha256')

@@ -1,3 +1,4 @@
+import type { Aggregation } from '../billing/plan.ts';
 import type { UsageFact } from '../billing/usage-fact.ts';
 import type { Tx } from './db.ts';
 import { readBucketOwners, type BucketOwner } from './grant-remainders.ts';
@@ -8,6 +9,7 @@ import { askForUnheld, priceUnheld } from './unheld-usage.ts';
 import { placeFacts, type PlacedFact } from './usage-placement.ts';
 import { addCreditRollups, addUsageRollups } from './usage-rollups.ts';
 import { spendFromGrants } from './usage-spend.ts';
+import { addValuesAndLevels } from './usage-values.ts';
 
 /**
  * Usage facts of a shard's stream → events, rollups, ledger and grants, all in the caller's transaction. An event that
@@ -25,6 +27,8 @@ export type UsageOutcome = {
 /** One fact as it will be stored. Amounts in micro-credits. */
 export type UsageEntry = PlacedFact & {
   readonly meterIds: readonly string[];
+  /** Of the meters, in the same order. */
+  readonly aggregations: readonly Aggregation[];
   readonly takes: readonly { readonly bucketId: string; readonly micro: number }[];
   readonly creditsMicro: bigint;
   readonly overageMicro: bigint;
@@ -43,7 +47,7 @@ export async function postUsage(tx: Tx, facts: readonly UsageFact[]): Promise<Us
   // Sorted, to prevent deadlocks between two drains that insert the same event.
   const distinct = [...first.values()].toSorted((a, b) => (a.opId < b.opId ? -1 : 1));
   const { placed, refused } = await placeFacts(tx, distinct);
-  const meters = await readMeterIds(tx, placed);
+  const meters = await readMeters(tx, placed);
   const owners = await readBucketOwners(
     tx,
     placed.flatMap(({ fact }) => fact.takes.map((take) => take.bucketId)),
@@ -64,23 +68,24 @@ export async function postUsage(tx: Tx, facts: readonly UsageFact[]): Promise<Us
   };
 }
 
-type MeterIds = ReadonlyMap<string, string>;
+type Meter = { readonly id: string; readonly aggregation: Aggregation };
+type Meters = ReadonlyMap<string, Meter>;
 const meterName = (environment: string, key: string): string => `${environment}/${key}`;
 
-async function readMeterIds(tx: Tx, placed: readonly PlacedFact[]): Promise<MeterIds> {
+async function readMeters(tx: Tx, placed: readonly PlacedFact[]): Promise<Meters> {
   const keys = new Set(placed.flatMap(({ fact }) => fact.quantities.map(({ meter }) => meter)));
   if (keys.size === 0) return new Map();
-  const rows = await selectRows<{ environment: string; key: string; id: string }>(
+  const rows = await selectRows<Meter & { environment: string; key: string }>(
     tx,
-    'SELECT environment, lookup_id AS key, id FROM meters WHERE lookup_id = ANY (?::text[])',
+    'SELECT environment, lookup_id AS key, id, aggregation FROM meters WHERE lookup_id = ANY (?::text[])',
     [textArray([...keys])],
   );
-  return new Map(rows.map((row) => [meterName(row.environment, row.key), row.id]));
+  return new Map(rows.map((row) => [meterName(row.environment, row.key), row]));
 }
 
 function whyRefused(
   { fact, environment }: PlacedFact,
-  meters: MeterIds,
+  meters: Meters,
   owners: ReadonlyMap<string, BucketOwner>,
 ): string | null {
   for (const { meter } of fact.quantities) {
@@ -95,12 +100,14 @@ function whyRefused(
   return null;
 }
 
-function entryOf(placed: PlacedFact, meters: MeterIds, unheldMicro: bigint): UsageEntry {
+function entryOf(placed: PlacedFact, meters: Meters, unheldMicro: bigint): UsageEntry {
   const { fact, environment } = placed;
   const takes = fact.takes.filter((take) => take.micro > 0);
+  const used = fact.quantities.map(({ meter }) => meters.get(meterName(environment, meter)));
   return {
     ...placed,
-    meterIds: fact.quantities.map(({ meter }) => meters.get(meterName(environment, meter)) ?? ''),
+    meterIds: used.map((meter) => meter?.id ?? ''),
+    aggregations: used.map((meter) => meter?.aggregation ?? 'SUM'),
     takes,
     creditsMicro: takes.reduce((sum, take) => sum + BigInt(take.micro), 0n),
     overageMicro: BigInt(fact.overageMicro),
@@ -126,6 +133,7 @@ async function insertAndPost(
   if (inserted.length === 0) return [];
   const fresh = await askForUnheld(tx, await spendFromGrants(tx, inserted));
   await addUsageRollups(tx, fresh);
+  await addValuesAndLevels(tx, fresh);
   await addCreditRollups(tx, fresh);
   await postSpend(tx, { fresh, owners, txnIds });
   return fresh;

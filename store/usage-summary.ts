@@ -1,5 +1,6 @@
 /** Where a subscription stands in its current period: what it used, and what the invoice would be now. */
 import type { InvoiceDraft } from '../billing/invoice.ts';
+import { aggregate } from '../billing/rate.ts';
 import type { Db, Reader, Tx } from './db.ts';
 import { draftPeriodInvoice } from './period-invoice.ts';
 import { listPeriods, type Period } from './periods.ts';
@@ -35,7 +36,10 @@ export type MeterUse = {
 
 export type SubscriptionUsage = { readonly period: Period; readonly meters: readonly MeterUse[] };
 
-/** What was used in the period that `nowMs` lies in, by meter key. Null as for `upcomingInvoice`. */
+/**
+ * What was used in the period that `nowMs` lies in, by meter key, under each meter's aggregation and as corrected. What
+ * came too late for an earlier period is no use of this one. Null as for `upcomingInvoice`.
+ */
 export async function subscriptionUsage(
   db: Db,
   subscriptionId: string,
@@ -45,12 +49,16 @@ export async function subscriptionUsage(
     const period = await currentPeriod(tx, subscriptionId, nowMs);
     if (period === null) return null;
     const rows = await usageForInterval(tx, subscriptionId, period.intervalIndex);
-    const own = rows.filter((row) => row.periodId === period.id);
+    const own = rows.filter((row) => row.periodId === period.id && row.adjustsPeriodId === '');
+    const span = {
+      startMs: period.intervalStartAt.getTime(),
+      endMs: period.intervalEndAt.getTime(),
+    };
     const meters = [...Map.groupBy(own, (row) => row.meterId)].map(([meterId, ofMeter]) => ({
       meterId,
       meterKey: ofMeter[0]?.meterKey ?? '',
-      quantity: ofMeter.reduce((sum, row) => sum + row.quantity, 0n),
-      eventCount: ofMeter.reduce((sum, row) => sum + row.eventCount, 0n),
+      quantity: aggregate(ofMeter, ofMeter[0]?.aggregation ?? 'SUM', span),
+      eventCount: aggregate(ofMeter, 'COUNT'),
     }));
     return { period, meters: meters.toSorted((a, b) => (a.meterKey < b.meterKey ? -1 : 1)) };
   });

@@ -8,6 +8,7 @@ import {
   insertExternalEvents,
   waitForCounted,
   type ExternalResult,
+  type ExternalUsage,
   type InsertedEvent,
   type NewExternalEvent,
 } from '../../store/external-events.ts';
@@ -18,7 +19,16 @@ import { findSubscriber } from '../../store/subscribers.ts';
 import { hasPlace } from '../../store/usage-placement.ts';
 import { listUsageEvents, type UsageEvent } from '../../store/usage.ts';
 import type { Call } from '../call.ts';
-import { instant, listOf, matching, object, pageQuery, quantity, reference } from '../fields.ts';
+import {
+  instant,
+  listOf,
+  matching,
+  object,
+  pageQuery,
+  quantity,
+  reference,
+  text,
+} from '../fields.ts';
 import { fieldProblem } from '../problems.ts';
 import { ingesters, readers, route, type Route } from '../route.ts';
 import { answers, instantText, listOfAnswers, listExample, wireInstant } from './shared.ts';
@@ -76,13 +86,19 @@ export const UsageEventWire = z
     credits_overage: z.string(),
     credits_written_off: z.string(),
     flags: z.array(z.string()),
-    corrected: z
-      .boolean()
-      .meta({
-        description: 'Quantities are as they came in; GET of the event shows what was corrected.',
-      }),
+    corrected: z.boolean().meta({
+      description: 'Quantities are as they came in; GET of the event shows what was corrected.',
+    }),
   })
   .meta({ id: 'UsageEvent' });
+
+const usedQuantity = quantity(
+  "In the meter's smallest unit; 1 when absent beside a value. Of a WEIGHTED_SUM the level from then on.",
+);
+const countedValue = text(
+  200,
+  'Of a UNIQUE_COUNT meter, and only of one: what it counts once, such as a user id.',
+);
 
 const eventBody = object({
   id: matching(
@@ -103,11 +119,16 @@ const eventBody = object({
     'When the work was done; now when absent. At most 35 days ago, within a subscription to the product.',
   ).optional(),
   meter_id: reference('What was used').optional(),
-  quantity: quantity("In the meter's smallest unit.").optional(),
+  quantity: usedQuantity.optional(),
+  value: countedValue.optional(),
   quantities: listOf(
-    object({ meter_id: reference('What was used'), quantity: quantity() }),
+    object({
+      meter_id: reference('What was used'),
+      quantity: usedQuantity.optional(),
+      value: countedValue.optional(),
+    }),
     16,
-    'Instead of meter_id and quantity, when an event has several.',
+    'Instead of meter_id, quantity and value, when an event has several.',
   ).optional(),
 });
 type EventInput = z.output<typeof eventBody>;
@@ -146,9 +167,14 @@ export const eventExample = {
 };
 
 type RowResult = z.output<typeof EventResult>;
+type Refused = { readonly kind: 'refused'; readonly code: ProblemCode; readonly message: string };
 type RowReading =
   | { readonly kind: 'event'; readonly event: NewExternalEvent; readonly isDated: boolean }
-  | { readonly kind: 'refused'; readonly code: ProblemCode; readonly message: string };
+  | Refused;
+
+function refuse(code: ProblemCode, message: string): Refused {
+  return { kind: 'refused', code, message };
+}
 
 /** What the rows of one call are read against; each subscriber is looked up once. */
 type Catalogue = {
@@ -160,11 +186,6 @@ type Catalogue = {
 type Known = { readonly id: string; readonly subscriptions: readonly SubscriptionRead[] };
 
 async function readRow(from: Catalogue, input: EventInput): Promise<RowReading> {
-  const refuse = (code: ProblemCode, message: string): RowReading => ({
-    kind: 'refused',
-    code,
-    message,
-  });
   const atMs = input.occurred_at?.getTime() ?? from.nowMs;
   if (atMs < from.nowMs - AGE_DAYS_MAX * DAY_MS) {
     return refuse('validation_failed', `occurred_at is more than ${AGE_DAYS_MAX} days ago`);
@@ -172,17 +193,8 @@ async function readRow(from: Catalogue, input: EventInput): Promise<RowReading> 
   if (atMs > from.nowMs + AHEAD_MS_MAX) {
     return refuse('validation_failed', 'occurred_at is more than 5 minutes ahead');
   }
-  const used: { meter: string; quantity: number }[] = [];
-  for (const { meter_id, quantity: amount } of quantitiesOf(input)) {
-    const meter = from.meters.find(
-      ({ id, lookup_id }) => id === meter_id || lookup_id === meter_id,
-    );
-    if (meter === undefined) return refuse('meter_unknown', `there is no meter ${meter_id}`);
-    if (used.some((one) => one.meter === meter.lookup_id)) {
-      return refuse('validation_failed', `names the meter ${meter_id} twice`);
-    }
-    used.push({ meter: meter.lookup_id, quantity: Number(amount) });
-  }
+  const used = readUse(from.meters, input);
+  if ('kind' in used) return used;
   const subscriber = await knownSubscriber(from, input.subscriber_id);
   if (subscriber === null)
     return refuse('not_found', `there is no subscriber ${input.subscriber_id}`);
@@ -202,6 +214,38 @@ async function readRow(from: Catalogue, input: EventInput): Promise<RowReading> 
   return { kind: 'event', isDated: input.occurred_at !== undefined, event };
 }
 
+/** What was used of which meters, in the catalogue's keys. */
+function readUse(
+  meters: readonly MeterRow[],
+  input: EventInput,
+): ExternalUsage['quantities'] | Refused {
+  const used: { meter: string; quantity: number; value?: string }[] = [];
+  for (const { meter_id, quantity: amount, value } of quantitiesOf(input)) {
+    const meter = meters.find(({ id, lookup_id }) => id === meter_id || lookup_id === meter_id);
+    if (meter === undefined) return refuse('meter_unknown', `there is no meter ${meter_id}`);
+    if (used.some((one) => one.meter === meter.lookup_id)) {
+      return refuse('validation_failed', `names the meter ${meter_id} twice`);
+    }
+    const isCounted = meter.aggregation === 'UNIQUE_COUNT';
+    if (isCounted && value === undefined) {
+      return refuse('validation_failed', `the meter ${meter_id} counts what differs: give a value`);
+    }
+    if (!isCounted && value !== undefined) {
+      return refuse(
+        'validation_failed',
+        `the meter ${meter_id} is a ${meter.aggregation}: only a UNIQUE_COUNT takes a value`,
+      );
+    }
+    const quantityUsed = Number(amount ?? 1n);
+    used.push({
+      meter: meter.lookup_id,
+      quantity: quantityUsed,
+      ...(value !== undefined && { value }),
+    });
+  }
+  return used;
+}
+
 /** A repeat of an event that was written down is told what became of it, also when the subscription has ended since. */
 async function canBePlaced({ db }: Call, event: NewExternalEvent): Promise<boolean> {
   const { subscriberId, usage } = event;
@@ -209,25 +253,36 @@ async function canBePlaced({ db }: Call, event: NewExternalEvent): Promise<boole
   return (await hasPlace(db, use)) || (await readEventTime(db, event)) !== null;
 }
 
-function quantitiesOf(
-  input: EventInput,
-): readonly { readonly meter_id: string; readonly quantity: bigint }[] {
+type Use = {
+  readonly meter_id: string;
+  readonly quantity?: bigint | undefined;
+  readonly value?: string | undefined;
+};
+
+function quantitiesOf(input: EventInput): readonly Use[] {
   if (input.quantities !== undefined) return input.quantities;
-  return [{ meter_id: input.meter_id ?? '', quantity: input.quantity ?? 0n }];
+  return [{ meter_id: input.meter_id ?? '', quantity: input.quantity, value: input.value }];
 }
 
 /** The two ways to say what was used do not mix; that is a fault of the call, not of the row. */
 function checkShape(input: EventInput, at: string): void {
-  const { meter_id, quantity: amount, quantities } = input;
+  const { meter_id, quantity: amount, value, quantities } = input;
   if (quantities === undefined) {
     if (meter_id === undefined) throw fieldProblem(`${at}.meter_id`, 'is required');
-    if (amount === undefined) throw fieldProblem(`${at}.quantity`, 'is required');
+    checkAmount({ quantity: amount, value }, at);
     return;
   }
-  if (meter_id !== undefined || amount !== undefined) {
-    throw fieldProblem(`${at}.quantities`, 'cannot stand beside meter_id and quantity');
+  if (meter_id !== undefined || amount !== undefined || value !== undefined) {
+    throw fieldProblem(`${at}.quantities`, 'cannot stand beside meter_id, quantity and value');
   }
   if (quantities.length === 0) throw fieldProblem(`${at}.quantities`, 'must name a meter');
+  for (const [index, use] of quantities.entries()) checkAmount(use, `${at}.quantities[${index}]`);
+}
+
+function checkAmount(use: Omit<Use, 'meter_id'>, at: string): void {
+  if (use.quantity === undefined && use.value === undefined) {
+    throw fieldProblem(`${at}.quantity`, 'is required');
+  }
 }
 
 async function knownSubscriber(from: Catalogue, ref: string): Promise<Known | null> {
