@@ -17,7 +17,7 @@ export type InvoiceRead = {
   readonly subscriber_id: string;
   readonly subscription_id: string | null;
   readonly period_id: string | null;
-  readonly kind: 'period' | 'change' | 'threshold' | 'top_up';
+  readonly kind: 'period' | 'advance' | 'change' | 'threshold' | 'top_up';
   readonly state: 'draft' | 'open' | 'paid' | 'void' | 'uncollectible';
   readonly payment_status: 'none' | 'pending' | 'succeeded' | 'failed';
   readonly number: string | null;
@@ -34,6 +34,11 @@ export type InvoiceRead = {
   readonly created_at: Date;
   readonly finalized_at: Date | null;
   readonly paid_at: Date | null;
+  readonly paid_by: 'payment' | 'out_of_band' | 'nothing_due' | null;
+  readonly voided_at: Date | null;
+  readonly void_reason: string | null;
+  /** When it was found uncollectible. */
+  readonly given_up_at: Date | null;
 };
 
 export type InvoiceLineRead = {
@@ -49,12 +54,16 @@ export type InvoiceLineRead = {
   readonly quantity: bigint | null;
   readonly unit_price: string | null;
   readonly amount_minor: bigint;
+  /** The time that a fee is for. */
+  readonly covers_start_at: Date | null;
+  readonly covers_end_at: Date | null;
   readonly details: LineDetails | { readonly top_up_id: string };
 };
 
 const columns = `t.id, t.environment, t.subscriber_id, t.subscription_id, t.period_id, t.kind, t.state, t.payment_status,
   t.number, t.currency, t.subtotal_minor, t.tax_minor, t.total_minor, t.balance_applied_minor, t.amount_due_minor,
-  t.period_start_at, t.period_end_at, t.document, t.created_at, t.finalized_at, t.paid_at`;
+  t.period_start_at, t.period_end_at, t.document, t.created_at, t.finalized_at, t.paid_at, t.paid_by,
+  t.voided_at, t.void_reason, t.given_up_at`;
 
 /** One invoice of the environment by id or number. */
 export async function findInvoiceRead(

@@ -47,7 +47,7 @@ export const Invoice = z
     object: z.literal('invoice'),
     environment: z.enum(['test', 'live']),
     number: z.string().nullable(),
-    kind: z.enum(['period', 'change', 'threshold', 'top_up']),
+    kind: z.enum(['period', 'advance', 'change', 'threshold', 'top_up']),
     state: z.enum(['draft', 'open', 'paid', 'void', 'uncollectible']),
     payment_status: z.enum(['none', 'pending', 'succeeded', 'failed']),
     subscriber_id: z.string(),
