@@ -71,7 +71,6 @@ export const problemCodes = [
   'meter_unnamed',
   'meter_scale',
   'ambiguous_name',
-  'aggregation_not_billable',
   'duplicate_charge',
   'duplicate_name',
   'charge_in_advance',
@@ -391,19 +390,13 @@ export const problemTable = {
     422,
     no,
     'The scale does not fit the aggregation',
-    'A COUNT counts whole events: its scale is 0.',
+    'A COUNT or UNIQUE_COUNT counts whole things: its scale is 0.',
   ),
   ambiguous_name: entry(
     422,
     no,
     'Two names differ only in case or plural',
     'Rename one of them: subscribers could not tell them apart.',
-  ),
-  aggregation_not_billable: entry(
-    422,
-    no,
-    'This aggregation cannot be billed yet',
-    'Bill a SUM, COUNT, MAX or LATEST.',
   ),
   duplicate_charge: entry(
     422,

@@ -14,7 +14,6 @@ import type {
 } from './plan.ts';
 import type { ProblemCode } from './problem.ts';
 import { quantityGrammar, quantityMax } from './quantity.ts';
-import { isBillableAggregation } from './rate.ts';
 import { includedMicroMax, shardLimits } from './shard-limits.ts';
 import {
   checkedSteps,
@@ -467,19 +466,12 @@ function meterFaults(meter: DraftMeter, field: string): Fault[] {
       }),
     );
   }
-  if (!isBillableAggregation(meter.aggregation)) {
-    faults.push(
-      fault('aggregation_not_billable', field, {
-        message: `meter ${meter.lookup_id} is a ${meter.aggregation}: hourly sums cannot carry it, so it cannot be billed yet`,
-        mend: 'Charge for a meter that is SUM, COUNT, MAX or LATEST.',
-      }),
-    );
-  }
-  if (meter.aggregation === 'COUNT' && meter.scale !== 0) {
+  const isWhole = meter.aggregation === 'COUNT' || meter.aggregation === 'UNIQUE_COUNT';
+  if (isWhole && meter.scale !== 0) {
     faults.push(
       fault('meter_scale', field, {
-        message: `meter ${meter.lookup_id} counts events and has the scale ${meter.scale}`,
-        mend: 'A COUNT counts whole events: give it the scale 0.',
+        message: `meter ${meter.lookup_id} is a ${meter.aggregation} and has the scale ${meter.scale}`,
+        mend: 'A COUNT or UNIQUE_COUNT counts whole things: give it the scale 0.',
       }),
     );
   }

@@ -201,11 +201,6 @@ export type UsagePartial = {
 /** A level that holds until the next one. */
 export type Level = { readonly atMs: number; readonly quantity: bigint };
 
-/** Whether use of this aggregation is stored so that it can be billed; publishing refuses the others. */
-export function isBillableAggregation(aggregation: Aggregation): boolean {
-  return aggregation !== 'UNIQUE_COUNT' && aggregation !== 'WEIGHTED_SUM';
-}
-
 /**
  * The quantity of a meter over rollup rows, in smallest units; 0 without rows. The order of the rows, the way events
  * were spread over them and repeats of a value or level change nothing: of two equally late values the greater counts.

@@ -62,6 +62,8 @@ const credits = {
 
 const card = { model: 'percentage', percent: '2.9', fixed_fee: '0.3', free_events: '0' } as const;
 
+const aggregations = ['SUM', 'COUNT', 'MAX', 'LATEST', 'UNIQUE_COUNT', 'WEIGHTED_SUM'] as const;
+
 function steps(...of: readonly (readonly [string | null, string])[]): Price {
   return { model: 'stairstep', tiers: of.map(([up_to, flat_fee]) => ({ up_to, flat_fee })) };
 }
@@ -106,6 +108,13 @@ function frozen(given: PlanDraft) {
 }
 
 describe('billing/publish › freezes', () => {
+  for (const aggregation of aggregations) {
+    it(`a charge for a ${aggregation}`, () => {
+      const [only] = frozen(draft({ meters: [{ ...calls, aggregation }] })).charges;
+      assert.equal(only?.kind === 'usage' && only.meter.aggregation, aggregation);
+    });
+  }
+
   it('every term of a charge and of the plan, and leaves the defaults out', () => {
     const taxes = ['txr_1'];
     const definition = frozen(
@@ -388,8 +397,7 @@ describe('billing/publish › refuses, each by name and with its mend', () => {
     ['a meter without a name', meter({ name: ' ' }), ['meter_unnamed']],
     ['a meter without a unit', meter({ unit_other: '' }), ['meter_unnamed']],
     ['a count with a scale', meter({ aggregation: 'COUNT', scale: 2 }), ['meter_scale']],
-    ['unique counts', meter({ aggregation: 'UNIQUE_COUNT' }), ['aggregation_not_billable']],
-    ['weighted sums', meter({ aggregation: 'WEIGHTED_SUM' }), ['aggregation_not_billable']],
+    ['unique counts of parts', meter({ aggregation: 'UNIQUE_COUNT', scale: 2 }), ['meter_scale']],
     ['no price anywhere', { charges: [charge({ price: null })] }, ['price_missing']],
     [
       'an amount on a usage charge',
