@@ -33,6 +33,8 @@ export type InvoiceStep =
       readonly number: string;
       readonly isDue: boolean;
     }
+  /** The draft waits for late usage, and for whoever reads it, until then. */
+  | { readonly kind: 'draft'; readonly invoiceId: string; readonly finalizeAtMs: number }
   | { readonly kind: 'earlier_open'; readonly periodSeq: number }
   /** The period was taken back before the shard came to it: nothing is invoiced. */
   | { readonly kind: 'void' };
@@ -76,10 +78,16 @@ export function closeActivities(deps: ActivityDeps) {
     invoicePeriod: async (args: {
       readonly periodId: string;
       readonly nowMs: number;
+      /** Somebody asked for it: its draft does not wait (any longer). */
+      readonly isUrgent: boolean;
     }): Promise<InvoiceStep> => {
       const result = await inTransaction(deps.db, (tx) =>
-        invoicePeriod(tx, args.periodId, new Date(args.nowMs)),
+        invoicePeriod(tx, args.periodId, new Date(args.nowMs), args.isUrgent),
       );
+      if (result.kind === 'draft') {
+        const { invoice, finalizeAt } = result;
+        return { kind: 'draft', invoiceId: invoice.id, finalizeAtMs: finalizeAt.getTime() };
+      }
       if (result.kind !== 'invoiced') return result;
       const { invoice } = result;
       return {

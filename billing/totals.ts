@@ -29,6 +29,8 @@ export type Totals = {
   readonly balanceAppliedMinor: Minor;
   /** Total − balance applied; never below zero. */
   readonly amountDueMinor: Minor;
+  /** What was taxed how: credit notes are worked out by it. */
+  readonly taxation: Taxation;
 };
 
 /**
@@ -61,6 +63,7 @@ export function totalUp(
     totalMinor,
     balanceAppliedMinor,
     amountDueMinor: totalMinor - balanceAppliedMinor,
+    taxation,
   };
 }
 

@@ -144,6 +144,8 @@ ALTER TABLE invoices
   ADD COLUMN finalize_at timestamptz,
   ADD COLUMN reissue_of text REFERENCES invoices,
   ADD COLUMN paid_by text CHECK (paid_by IN ('payment', 'out_of_band', 'nothing_due')),
+  -- What the operator knows a payment out of band by.
+  ADD COLUMN paid_reference text,
   ADD COLUMN voided_at timestamptz,
   ADD COLUMN void_reason text,
   ADD COLUMN given_up_at timestamptz,
@@ -158,7 +160,7 @@ ALTER TABLE invoice_lines
   ADD COLUMN covers_end_at timestamptz CHECK (covers_end_at > covers_start_at),
   ADD CHECK ((covers_start_at IS NULL) = (covers_end_at IS NULL));
 CREATE OR REPLACE FUNCTION refuse_change_of_final_invoice() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE progress text[] := ARRAY['state', 'payment_status', 'paid_at', 'paid_by', 'voided_at', 'void_reason', 'given_up_at'];
+DECLARE progress text[] := ARRAY['state', 'payment_status', 'paid_at', 'paid_by', 'paid_reference', 'voided_at', 'void_reason', 'given_up_at'];
 BEGIN
   IF TG_OP = 'DELETE' THEN
     IF OLD.finalized_at IS NOT NULL THEN RAISE EXCEPTION 'invoice % is final and never changes', OLD.number; END IF;
@@ -289,8 +291,26 @@ CREATE TABLE usage_levels (
 );
 `;
 
+const ledger = `
+-- Entries of a transaction are written by one statement, so they are summed when it ends, all at once: asking for each of
+-- them at commit cost a drain's batch a third of its time.
+DROP TRIGGER entries_sum_to_zero ON ledger_entries;
+CREATE OR REPLACE FUNCTION require_zero_sum() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE wrong bigint;
+BEGIN
+  SELECT e.txn_id INTO wrong FROM ledger_entries e JOIN accounts a ON a.id = e.account_id
+  WHERE e.txn_id IN (SELECT txn_id FROM posted) GROUP BY e.txn_id, a.asset HAVING sum(e.amount) <> 0 LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'ledger transaction % does not sum to zero in each asset', wrong;
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER entries_sum_to_zero AFTER INSERT ON ledger_entries REFERENCING NEW TABLE AS posted
+  FOR EACH STATEMENT EXECUTE FUNCTION require_zero_sum();
+`;
+
 export async function up(knex: Knex): Promise<void> {
-  for (const part of [catalogue, subscribers, invoices, usage]) await knex.raw(part);
+  for (const part of [catalogue, subscribers, invoices, usage, ledger]) await knex.raw(part);
 }
 
 /** Migrations only go forward: a release is undone by the next migration, never by losing rows. */

@@ -1,7 +1,8 @@
 import { formatAmount, isCurrency } from '../billing/money.ts';
 import type { InvoiceDraft } from '../billing/invoice.ts';
-import { taxLabel } from '../billing/tax.ts';
+import { type Taxation, taxLabel, type TaxRate } from '../billing/tax.ts';
 import type { Reader } from './db.ts';
+import { readOperatorSettings } from './operator-settings.ts';
 import { insertedRow, selectRow } from './query.ts';
 
 /**
@@ -34,12 +35,46 @@ export type InvoiceDocument = {
     readonly base: string;
     readonly amount: string;
   }[];
+  // What follows is absent on invoices that were issued before it was written.
+  /** Who sells. */
+  readonly operator?: {
+    readonly name: string | null;
+    readonly address: string | null;
+    readonly email: string | null;
+    readonly tax_id: string | null;
+    /** Printed at the foot. */
+    readonly footer: string | null;
+  };
+  /** BCP 47: how amounts and dates are printed. */
+  readonly locale?: string;
+  /** In the order in which they were taken; amounts from zero up. */
+  readonly discounts?: readonly { readonly name: string; readonly amount: string }[];
+  /** True: the prices hold the tax. */
+  readonly tax_included?: boolean;
+  /** Sentences that the law or the reader needs: reverse charge, the reason of an exemption. */
+  readonly notes?: readonly string[];
+  /** How it was taxed, so that credit notes are taxed alike. */
+  readonly taxation?: FrozenTaxation;
 };
 
-/** For the invoice of a period. */
-export async function readPeriodDocument(
+type FrozenTaxation =
+  | {
+      readonly kind: 'exclusive' | 'inclusive';
+      readonly general: readonly TaxRate[];
+      readonly by_charge: Readonly<Record<string, readonly TaxRate[]>>;
+    }
+  | { readonly kind: 'exempt'; readonly reason: string }
+  | { readonly kind: 'reverse_charge' };
+
+/** For an invoice of a subscription. */
+export async function readSubscriptionDocument(
   db: Reader,
-  of: { readonly subscriberId: string; readonly subscriptionId: string; readonly timeZone: string },
+  of: {
+    readonly environment: string;
+    readonly subscriberId: string;
+    readonly subscriptionId: string;
+    readonly timeZone: string;
+  },
   draft: InvoiceDraft,
 ): Promise<InvoiceDocument> {
   const amount = (minor: bigint): string => formatAmount(minor, draft.currency);
@@ -47,6 +82,13 @@ export async function readPeriodDocument(
     v: 1,
     subscriber: await readSubscriber(db, of.subscriberId),
     plan: await readPlan(db, of.subscriptionId),
+    ...(await readSeller(db, of)),
+    discounts: draft.discounts
+      .filter(({ amountMinor }) => amountMinor > 0n)
+      .map(({ name, amountMinor }) => ({ name, amount: amount(amountMinor) })),
+    tax_included: draft.taxIncluded,
+    notes: notesOf(draft.taxation),
+    taxation: freezeTaxation(draft.taxation),
     time_zone: of.timeZone,
     period_text: draft.periodText,
     taxes: draft.taxes.map((tax) => ({
@@ -61,7 +103,12 @@ export async function readPeriodDocument(
 /** For the invoice of a top-up, which nothing is taxed on for now. */
 export async function readTopUpDocument(
   db: Reader,
-  of: { readonly subscriberId: string; readonly currency: string; readonly amountMinor: bigint },
+  of: {
+    readonly environment: string;
+    readonly subscriberId: string;
+    readonly currency: string;
+    readonly amountMinor: bigint;
+  },
 ): Promise<InvoiceDocument> {
   if (!isCurrency(of.currency)) throw new RangeError(`${of.currency} is not a currency of ours`);
   const subscriber = await insertedRow<{ time_zone: string }>(
@@ -73,6 +120,7 @@ export async function readTopUpDocument(
     v: 1,
     subscriber: await readSubscriber(db, of.subscriberId),
     plan: null,
+    ...(await readSeller(db, of)),
     time_zone: subscriber.time_zone,
     period_text: null,
     taxes: [
@@ -84,6 +132,58 @@ export async function readTopUpDocument(
       },
     ],
   };
+}
+
+async function readSeller(
+  db: Reader,
+  of: { readonly environment: string; readonly subscriberId: string },
+): Promise<Required<Pick<InvoiceDocument, 'operator' | 'locale'>>> {
+  const { name, address, email, taxId, footer, locale } = await readOperatorSettings(
+    db,
+    of.environment,
+  );
+  const subscriber = await insertedRow<{ locale: string | null }>(
+    db,
+    'SELECT locale FROM subscribers WHERE id = ?',
+    [of.subscriberId],
+  );
+  return {
+    operator: { name, address, email, tax_id: taxId, footer },
+    locale: subscriber.locale ?? locale,
+  };
+}
+
+function notesOf(taxation: Taxation): readonly string[] {
+  if (taxation.kind === 'reverse_charge') {
+    return ['Reverse charge: the customer accounts for the tax.'];
+  }
+  if (taxation.kind !== 'exempt') return [];
+  return [taxation.reason === '' ? 'Exempt from tax.' : `Exempt from tax: ${taxation.reason}`];
+}
+
+function freezeTaxation(taxation: Taxation): FrozenTaxation {
+  switch (taxation.kind) {
+    case 'exclusive':
+    case 'inclusive':
+      return {
+        kind: taxation.kind,
+        general: taxation.rates.general,
+        by_charge: Object.fromEntries(taxation.rates.byCharge ?? []),
+      };
+    case 'exempt':
+    case 'reverse_charge':
+      return taxation;
+    default:
+      return taxation satisfies never;
+  }
+}
+
+/** How an issued invoice was taxed. Those of before say so only by their taxes, which were none. */
+export function taxationOf({ taxation }: InvoiceDocument): Taxation {
+  if (taxation === undefined) return { kind: 'exclusive', rates: { general: [] } };
+  if (taxation.kind === 'exempt' || taxation.kind === 'reverse_charge') return taxation;
+  const { kind, general, by_charge } = taxation;
+  return { kind, rates: { general, byCharge: new Map(Object.entries(by_charge)) } };
 }
 
 async function readSubscriber(

@@ -23,11 +23,17 @@ export type InvoiceRead = {
   readonly number: string | null;
   readonly currency: string;
   readonly subtotal_minor: bigint;
+  readonly discount_minor: bigint;
   readonly tax_minor: bigint;
+  readonly tax_included: boolean;
   readonly total_minor: bigint;
   /** Taken from the account balance; below zero: given to it. */
   readonly balance_applied_minor: bigint;
+  /** As it was issued. */
   readonly amount_due_minor: bigint;
+  /** The totals of its credit notes, and what of them was taken off what was due. */
+  readonly credited_minor: bigint;
+  readonly due_reduced_minor: bigint;
   readonly period_start_at: Date | null;
   readonly period_end_at: Date | null;
   readonly document: InvoiceDocument;
@@ -61,9 +67,13 @@ export type InvoiceLineRead = {
 };
 
 const columns = `t.id, t.environment, t.subscriber_id, t.subscription_id, t.period_id, t.kind, t.state, t.payment_status,
-  t.number, t.currency, t.subtotal_minor, t.tax_minor, t.total_minor, t.balance_applied_minor, t.amount_due_minor,
-  t.period_start_at, t.period_end_at, t.document, t.created_at, t.finalized_at, t.paid_at, t.paid_by,
-  t.voided_at, t.void_reason, t.given_up_at`;
+  t.number, t.currency, t.subtotal_minor, t.discount_minor, t.tax_minor, t.tax_included, t.total_minor,
+  t.balance_applied_minor, t.amount_due_minor, t.period_start_at, t.period_end_at, t.document, t.created_at, t.finalize_at,
+  t.finalized_at, t.paid_at, t.paid_by, t.paid_reference, t.voided_at, t.void_reason, t.given_up_at, t.reissue_of,
+  (SELECT r.id FROM invoices r WHERE r.reissue_of = t.id) AS reissued_as,
+  (SELECT coalesce(sum(n.total_minor), 0)::numeric(38,0) FROM credit_notes n WHERE n.invoice_id = t.id) AS credited_minor,
+  (SELECT coalesce(sum(n.due_reduced_minor), 0)::numeric(38,0) FROM credit_notes n WHERE n.invoice_id = t.id)
+    AS due_reduced_minor`;
 
 /** One invoice of the environment by id or number. */
 export async function findInvoiceRead(

@@ -18,7 +18,9 @@ export type AccountKind =
   | 'tax_payable'
   | 'cash'
   | 'deferred_revenue'
-  | 'account_balance';
+  | 'account_balance'
+  | 'bad_debt'
+  | 'refund_payable';
 
 export type LedgerEntry = {
   /** `USD`, `EUR`… in minor units, or `credit:<unit>` in micro-credits. */

@@ -78,6 +78,11 @@ function brief(text: string): string {
 export const retryStep = 'retryStep';
 /** Update of a collection: try to take the money now, without waiting for the next day of the policy. */
 export const collectionUpdates = { retryNow: 'retryNow' } as const;
+/** Update of a period's close: its draft waits no longer. It answers when the invoice is final. */
+export const closeUpdates = { finalizeNow: 'finalizeNow' } as const;
+export type FinalizeNowReply = { readonly invoiceId: string | null };
+/** Signal of a collection: the invoice was voided, credited, given up or paid elsewhere. */
+export const collectionSignals = { invoiceChanged: 'invoiceChanged' } as const;
 /** Signals of the subscription workflow: facts from its closes and collections, which it looks up in Postgres. */
 export const subscriptionSignals = {
   periodClosed: 'periodClosed',

@@ -1,8 +1,17 @@
-import { getExternalWorkflowHandle, sleep } from '@temporalio/workflow';
+import {
+  allHandlersFinished,
+  condition,
+  defineUpdate,
+  getExternalWorkflowHandle,
+  setHandler,
+  sleep,
+} from '@temporalio/workflow';
 
 import type { CloseView, InvoiceStep } from '../activities/close.ts';
 import { db, waiting } from './activities.ts';
 import {
+  closeUpdates,
+  type FinalizeNowReply,
   type PeriodCloseInput,
   type PeriodCloseResult,
   subscriptionSignals,
@@ -16,11 +25,37 @@ const HOLD_WAIT_MS_MAX = 15_000;
 /** An earlier part of the interval that is stuck is looked for at growing intervals, up to this. */
 const EARLIER_WAIT_MS_MAX = 3_600_000;
 
+/** Whether somebody has asked for the draft to be finalized, and what came of the close. */
+type Haste = { isAsked: boolean; done: FinalizeNowReply | null };
+
 /**
  * The end of a period, told in order: wait for its last instant, ask the shard to seal it, wait until the drain has
- * brought all its usage to Postgres, issue the invoice, collect it. It never fails; each step can be repeated.
+ * brought all its usage to Postgres, issue the invoice, collect it. Where the operator lets drafts wait, the invoice is
+ * a draft for that long, and takes in what comes late. It never fails; each step can be repeated.
  */
 export async function periodClose(input: PeriodCloseInput): Promise<PeriodCloseResult> {
+  const haste = takeHaste();
+  const result = await close(input, haste);
+  haste.done = { invoiceId: result.invoiceId };
+  await condition(allHandlersFinished);
+  return result;
+}
+
+function takeHaste(): Haste {
+  const haste: Haste = { isAsked: false, done: null };
+  setHandler(
+    defineUpdate<FinalizeNowReply>(closeUpdates.finalizeNow),
+    async () => {
+      haste.isAsked = true;
+      await condition(() => haste.done !== null);
+      return haste.done ?? { invoiceId: null };
+    },
+    { description: 'Makes the draft final now, without waiting any longer.' },
+  );
+  return haste;
+}
+
+async function close(input: PeriodCloseInput, haste: Haste): Promise<PeriodCloseResult> {
   const { periodId, subscriptionId } = input;
   const desk = openDesk();
   const view = await untilTheCut(desk, periodId);
@@ -30,7 +65,7 @@ export async function periodClose(input: PeriodCloseInput): Promise<PeriodCloseR
       waiting('Wait until all usage is in Postgres').awaitDrained({ periodId }),
     );
   }
-  const issued = await invoice(desk, periodId);
+  const issued = await invoice(desk, periodId, haste);
   if (issued === null) {
     desk.tag({ CloseStep: 'done' });
     return { periodId, invoiceId: null };
@@ -123,10 +158,15 @@ function between(leftMs: number): number {
 async function invoice(
   desk: Desk,
   periodId: string,
+  haste: Haste,
 ): Promise<Extract<InvoiceStep, { kind: 'invoiced' }> | null> {
   for (let waitMs = 1000; ; waitMs = Math.min(waitMs * 2, EARLIER_WAIT_MS_MAX)) {
     const answer = await step(desk, 'Invoice', 'invoicing', () =>
-      db('Rate and issue the invoice').invoicePeriod({ periodId, nowMs: Date.now() }),
+      db('Rate and issue the invoice').invoicePeriod({
+        periodId,
+        nowMs: Date.now(),
+        isUrgent: haste.isAsked,
+      }),
     );
     if (answer.kind === 'invoiced') {
       desk.note('Invoice', 'done', answer.number);
@@ -136,10 +176,27 @@ async function invoice(
       desk.note('Invoice', 'done', 'the period is void');
       return null;
     }
+    if (answer.kind === 'draft') {
+      await untilFinal(desk, answer, haste);
+      continue;
+    }
     const what = `period ${answer.periodSeq} of the same interval is invoiced first`;
     desk.note('Invoice', 'waits', what);
     await sleep(waitMs, { summary: what });
   }
+}
+
+async function untilFinal(
+  desk: Desk,
+  draft: Extract<InvoiceStep, { kind: 'draft' }>,
+  haste: Haste,
+): Promise<void> {
+  const what = `The draft is final at ${instantText(draft.finalizeAtMs)}`;
+  desk.tag({ InvoiceId: draft.invoiceId, CloseStep: 'draft', NextActionAt: draft.finalizeAtMs });
+  desk.note('Invoice', 'waits', `${what}, or with update \`${closeUpdates.finalizeNow}\``);
+  const leftMs = Math.max(1, draft.finalizeAtMs - Date.now());
+  await condition(() => haste.isAsked, leftMs, { summary: what });
+  desk.tag({ NextActionAt: null });
 }
 
 /** The subscription may have ended: then nobody needs to know. */

@@ -24,7 +24,15 @@ const lineFields = {
     description: 'All that the amount was worked out from: model, tiers with their quantities.',
   }),
 };
-const InvoiceLine = z.strictObject({ id: z.string(), ...lineFields }).meta({ id: 'InvoiceLine' });
+const InvoiceLine = z
+  .strictObject({
+    id: z.string(),
+    ...lineFields,
+    discount: amountText('Its share of the discounts.'),
+    covers_start_at: instantText().nullable().meta({ description: 'The time that a fee is for.' }),
+    covers_end_at: instantText().nullable(),
+  })
+  .meta({ id: 'InvoiceLine' });
 const EstimateLine = z.strictObject(lineFields).meta({ id: 'EstimateLine' });
 
 const taxes = z.array(
@@ -35,6 +43,17 @@ const taxes = z.array(
     amount: z.string(),
   }),
 );
+
+const discounts = z
+  .array(z.strictObject({ name: z.string(), amount: z.string() }))
+  .meta({ description: 'What coupons took off, in the order in which they were taken.' });
+const discountFields = {
+  discounts,
+  discount: amountText('Sum of the discounts.'),
+  tax_included: z.boolean().meta({
+    description: 'True: the prices hold the tax, so that it is not added to the total.',
+  }),
+};
 
 const balanceFields = {
   balance_applied: amountText('Taken from the account balance; below zero: given to it.'),
@@ -59,15 +78,34 @@ export const Invoice = z
     currency: z.string(),
     lines: z.array(InvoiceLine),
     subtotal: amountText('Sum of the lines.'),
+    ...discountFields,
     taxes,
     tax: amountText('Sum of the taxes.'),
     total: amountText('What is owed; below zero, what is given to the account balance.'),
     ...balanceFields,
+    credited: amountText('Sum of its credit notes.'),
+    still_due: amountText('What is due now: amount_due less payments and credit notes.'),
     total_text: z.string().meta({ description: 'For people: $82.45.' }),
     html_path: z.string(),
     created_at: instantText(),
+    finalize_at: instantText().nullable().meta({
+      description: 'When a draft becomes final by itself.',
+    }),
     finalized_at: instantText().nullable(),
     paid_at: instantText().nullable(),
+    paid_by: z.enum(['payment', 'out_of_band', 'nothing_due']).nullable(),
+    paid_reference: z.string().nullable().meta({
+      description: 'What a payment out of band is known by.',
+    }),
+    voided_at: instantText().nullable(),
+    void_reason: z.string().nullable(),
+    given_up_at: instantText().nullable().meta({
+      description: 'When it was marked uncollectible.',
+    }),
+    reissue_of: z.string().nullable().meta({ description: 'The void invoice that it stands for.' }),
+    reissued_as: z.string().nullable().meta({
+      description: 'The invoice that stands for it since it is void.',
+    }),
   })
   .meta({ id: 'Invoice' });
 
@@ -95,6 +133,7 @@ export const UpcomingInvoice = z
     currency: z.string(),
     lines: z.array(EstimateLine),
     subtotal: amountText('Sum of the lines.'),
+    ...discountFields,
     taxes,
     tax: amountText('Sum of the taxes.'),
     total: amountText('What the invoice would be now.'),
@@ -157,19 +196,41 @@ export function invoiceToWire(
       unit_price: line.unit_price,
       amount: amount(line.amount_minor),
       details: { ...line.details },
+      discount: amount(line.discount_minor),
+      covers_start_at: wireInstant(line.covers_start_at),
+      covers_end_at: wireInstant(line.covers_end_at),
     })),
     subtotal: amount(row.subtotal_minor),
+    discounts: (row.document.discounts ?? []).map((discount) => ({ ...discount })),
+    discount: amount(row.discount_minor),
+    tax_included: row.tax_included,
     taxes: row.document.taxes.map((tax) => ({ ...tax })),
     tax: amount(row.tax_minor),
     total: amount(row.total_minor),
     balance_applied: amount(row.balance_applied_minor),
     amount_due: amount(row.amount_due_minor),
+    credited: amount(row.credited_minor),
+    still_due: amount(stillDue(row)),
     total_text: formatMoney(row.total_minor, currency),
     html_path: `/api/v1/invoices/${row.id}.html`,
     created_at: wireInstant(row.created_at),
+    finalize_at: wireInstant(row.state === 'draft' ? row.finalize_at : null),
     finalized_at: wireInstant(row.finalized_at),
     paid_at: wireInstant(row.paid_at),
+    paid_by: row.paid_by,
+    paid_reference: row.paid_reference,
+    voided_at: wireInstant(row.voided_at),
+    void_reason: row.void_reason,
+    given_up_at: wireInstant(row.given_up_at),
+    reissue_of: row.reissue_of,
+    reissued_as: row.reissued_as,
   };
+}
+
+/** A payment takes all that is due, so an invoice that is not paid has none. */
+function stillDue({ state, amount_due_minor, due_reduced_minor }: InvoiceRead): bigint {
+  const owes = state === 'draft' || state === 'open' || state === 'uncollectible';
+  return owes ? amount_due_minor - due_reduced_minor : 0n;
 }
 
 export function upcomingToWire(
@@ -198,6 +259,11 @@ export function upcomingToWire(
       details: { ...line.details },
     })),
     subtotal: amount(draft.subtotalMinor),
+    discounts: draft.discounts
+      .filter(({ amountMinor }) => amountMinor > 0n)
+      .map(({ name, amountMinor }) => ({ name, amount: amount(amountMinor) })),
+    discount: amount(draft.discountMinor),
+    tax_included: draft.taxIncluded,
     taxes: draft.taxes.map((tax) => ({
       label: taxLabel(tax),
       percent: tax.percent,
@@ -238,6 +304,9 @@ const lineExample = {
 };
 const totalsExample = {
   subtotal: '82.45',
+  discounts: [],
+  discount: '0.00',
+  tax_included: false,
   taxes: [{ label: 'Tax (0%)', percent: '0', base: '82.45', amount: '0.00' }],
   tax: '0.00',
   total: '82.45',
@@ -269,10 +338,28 @@ export const invoiceExample = {
   period_start_at: periodExample.start_at,
   period_end_at: periodExample.end_at,
   currency: 'USD',
-  lines: [{ id: 'line_5h2k9x0q7w3m1n8b4v6c2z', ...lineExample }],
+  lines: [
+    {
+      id: 'line_5h2k9x0q7w3m1n8b4v6c2z',
+      ...lineExample,
+      discount: '0.00',
+      covers_start_at: null,
+      covers_end_at: null,
+    },
+  ],
   ...totalsExample,
+  credited: '0.00',
+  still_due: '0.00',
   html_path: '/api/v1/invoices/inv_5h2k9x0q7w3m1n8b4v6c2z.html',
   created_at: '2025-02-01T00:00:05.000Z',
+  finalize_at: null,
   finalized_at: '2025-02-01T00:00:05.000Z',
   paid_at: '2025-02-01T00:00:06.000Z',
+  paid_by: 'payment',
+  paid_reference: null,
+  voided_at: null,
+  void_reason: null,
+  given_up_at: null,
+  reissue_of: null,
+  reissued_as: null,
 };

@@ -24,7 +24,7 @@ const coupon: Coupon = {
 function invoice(amounts: readonly bigint[], taxation: Taxation, coupons: readonly Coupon[]) {
   const lines = amounts.map((amountMinor, index) => ({ chargeId: `c${index}`, amountMinor }));
   const totals = totalUp(lines, { coupons, taxation, balanceMinor: 0n });
-  return { lines, taxation, ...totals };
+  return { lines, ...totals };
 }
 
 function credited(

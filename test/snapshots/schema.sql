@@ -378,6 +378,7 @@ TABLE invoices
   finalize_at timestamp with time zone
   reissue_of text
   paid_by text
+  paid_reference text
   voided_at timestamp with time zone
   void_reason text
   given_up_at timestamp with time zone
@@ -1098,7 +1099,7 @@ CREATE OR REPLACE FUNCTION public.refuse_change_of_final_invoice()
  RETURNS trigger
  LANGUAGE plpgsql
 AS $function$
-DECLARE progress text[] := ARRAY['state', 'payment_status', 'paid_at', 'paid_by', 'voided_at', 'void_reason', 'given_up_at'];
+DECLARE progress text[] := ARRAY['state', 'payment_status', 'paid_at', 'paid_by', 'paid_reference', 'voided_at', 'void_reason', 'given_up_at'];
 BEGIN
   IF TG_OP = 'DELETE' THEN
     IF OLD.finalized_at IS NOT NULL THEN RAISE EXCEPTION 'invoice % is final and never changes', OLD.number; END IF;
