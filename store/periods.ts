@@ -102,17 +102,22 @@ export async function openPeriods(tx: Tx, subscription: Subscription, now: Date)
 }
 
 /**
- * Writes three intervals from `from.index` on, where those before end: what was there is void. Answers the first period,
- * which is scheduled unless `from` says that it runs.
+ * Writes `count` intervals from `from.index` on, where those before end: what was there is void. Answers the first
+ * period, which is scheduled unless `from` says that it runs.
  */
 async function writeAhead(
   tx: Tx,
   subscription: Subscription,
-  from: { readonly seq: number; readonly index: number; readonly state?: 'open' },
+  from: {
+    readonly seq: number;
+    readonly index: number;
+    readonly count: number;
+    readonly state?: 'open';
+  },
 ): Promise<Period> {
   const termsOf = await termsByInterval(tx, subscription);
   const first = await insertInterval(tx, subscription, termsOf(from.index), from);
-  for (let ahead = 1; ahead < INTERVALS_AHEAD; ahead += 1) {
+  for (let ahead = 1; ahead < from.count; ahead += 1) {
     const next = { seq: from.seq + ahead, index: from.index + ahead };
     await insertInterval(tx, subscription, termsOf(next.index), next);
   }
@@ -545,7 +550,11 @@ export async function rewriteIntervals(
   if (change.isOtherCalendar) {
     await voidFrom(tx, subscription.id, first.startAt);
     await voidSegments(tx, periodIds);
-    await writeAhead(tx, subscription, { seq: first.seq, index: fromIndex });
+    await writeAhead(tx, subscription, {
+      seq: first.seq,
+      index: fromIndex,
+      count: new Set(ahead.map(({ intervalIndex }) => intervalIndex)).size,
+    });
   } else {
     await tx.raw(
       `UPDATE segments SET plan_version_id = ?, overage = ?
@@ -608,6 +617,7 @@ export async function restartIntervals(
   const first = await writeAhead(tx, subscription, {
     seq: last === undefined ? 0 : last.seq + 1,
     index: subscription.intervalBase,
+    count: INTERVALS_AHEAD,
     state: 'open',
   });
   const again = { fromIndex: subscription.intervalBase, key };

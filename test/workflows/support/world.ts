@@ -226,7 +226,7 @@ export async function faultsOf(db: Db): Promise<readonly string[]> {
      UNION ALL
      SELECT 'subscription ' || a.subscription_id || ' has a hole after period ' || a.seq
        FROM periods a JOIN periods b ON b.subscription_id = a.subscription_id AND b.seq = a.seq + 1
-       WHERE a.end_at <> b.start_at`,
+       WHERE a.end_at <> b.start_at AND a.state <> 'void' AND b.state <> 'void'`,
   );
   return answer.rows.map((row) => row.fault);
 }
