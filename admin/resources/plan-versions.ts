@@ -1,4 +1,7 @@
 /** The versions of a plan: what they say, what each changed, and when they are no longer sold. */
+import { z } from 'zod';
+
+import { diffPlans } from '../../billing/plan-diff.ts';
 import {
   archivePlan,
   archiveVersion,
@@ -10,8 +13,9 @@ import {
 } from '../../store/plans.ts';
 import type { Reader } from '../../store/db.ts';
 import { matching, object } from '../fields.ts';
-import { ApiProblem, notFound } from '../problems.ts';
+import { ApiProblem, fieldProblem, notFound } from '../problems.ts';
 import { operators, readers, route, type Route } from '../route.ts';
+import { definitionOfVersion } from './plan-definitions.ts';
 import { planToWire, PlanVersion, planVersionExample, versionToWire } from './plan-shapes.ts';
 import { planAnswers, requireCurrentVersion, requirePlan } from './plans.ts';
 import {
@@ -160,9 +164,93 @@ function draftProblem(plan: PlanRow, version: PlanVersionRow): ApiProblem {
   );
 }
 
+const PlanComparison = z
+  .strictObject({
+    object: z.literal('plan_comparison'),
+    plan_id: z.string(),
+    version: z.number().int(),
+    against: z.number().int(),
+    changes: z
+      .array(
+        z.strictObject({
+          path: z.string(),
+          kind: z.enum(['added', 'removed', 'changed']),
+          before: z.string().nullable(),
+          after: z.string().nullable(),
+          sentence: z.string(),
+        }),
+      )
+      .meta({ description: 'Empty: both versions say the same.' }),
+  })
+  .meta({ id: 'PlanComparison' });
+
+const compare = route({
+  operationId: 'comparePlanVersions',
+  method: 'get',
+  path: '/plans/{plan_id}/versions/{version}/diff',
+  tag: 'Plans',
+  summary: 'Show what a version changes',
+  description: `Against the version before it, or the one that \`against\` names. A draft is read as if it were published now, and
+refused with its faults when it could not be.`,
+  roles: readers,
+  query: object({
+    against: matching(
+      /^[1-9]\d{0,8}$/,
+      'must be the number of a version',
+      'The number of a version of the same plan; the one before when absent.',
+    ).optional(),
+  }),
+  answers: answers(200, {
+    description: 'In the order of the plan.',
+    schema: PlanComparison,
+    example: {
+      object: 'plan_comparison',
+      plan_id: planVersionExample.plan_id,
+      version: 2,
+      against: 1,
+      changes: [
+        {
+          path: 'charges.usage.api_calls.price',
+          kind: 'changed',
+          before: '$0.001 per unit',
+          after: '$0.0005 per unit',
+          sentence:
+            'The price of the charge "API calls" changes from $0.001 per unit to $0.0005 per unit.',
+        },
+      ],
+    },
+  }),
+  problems: ['publish_refused'],
+  handle: async (call, { query }) => {
+    const plan = await requirePlan(call, call.param('plan_id'));
+    const version = await requireVersion(call.db, plan, call.param('version'));
+    if (query.against === undefined && version.version === 1) {
+      throw fieldProblem('against', 'is required: there is no version before the first');
+    }
+    const number = query.against ?? String(version.version - 1);
+    const against = await findVersion(call.db, plan.id, Number(number));
+    if (against === null) {
+      throw fieldProblem('against', `must be a version of the plan ${plan.lookup_id}`);
+    }
+    const before = await definitionOfVersion(call.db, plan, against);
+    const after = await definitionOfVersion(call.db, plan, version);
+    return {
+      status: 200,
+      body: {
+        object: 'plan_comparison',
+        plan_id: plan.id,
+        version: version.version,
+        against: against.version,
+        changes: diffPlans(before, after),
+      },
+    };
+  },
+});
+
 export const planVersionRoutes: readonly Route[] = [
   listVersionsRoute,
   showVersion,
   archive,
   archiveVersionRoute,
+  compare,
 ];

@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 
-import { seedCatalogue, startAdmin, type Json, type Reply, type TestAdmin } from './support.ts';
+import {
+  isJson,
+  seedCatalogue,
+  startAdmin,
+  type Json,
+  type Reply,
+  type TestAdmin,
+} from './support.ts';
 
 describe('admin › plan versions', () => {
   let admin: TestAdmin;
@@ -64,6 +71,50 @@ describe('admin › plan versions', () => {
     const refused = await post('/plans/late/publish');
     assert.equal(refused.body['code'], 'plan_archived', refused.text);
     assert.equal((await get('/plans/late')).body['status'], 'draft');
+  });
+
+  it('says what a version changes, a draft among them', async () => {
+    await plan('grows');
+    await post('/plans/grows/charges', {
+      type: 'USAGE',
+      meter_id: 'api_calls',
+      unit_price: '0.001',
+    });
+    await post('/plans/grows/publish');
+    const draft = await post('/plans/grows/versions');
+    const same = await get('/plans/grows/versions/2/diff');
+    assert.deepEqual([same.status, same.body['changes']], [200, []], same.text);
+    await admin.call('PATCH', '/api/v1/plans/grows', { body: { base_price: '12' } });
+    const [charge] = Array.isArray(draft.body['charges']) ? draft.body['charges'] : [];
+    assert.ok(isJson(charge));
+    await admin.call('DELETE', `/api/v1/plans/grows/charges/${String(charge['id'])}`);
+    await post('/plans/grows/charges', {
+      type: 'USAGE',
+      meter_id: 'api_calls',
+      unit_price: '0.0005',
+    });
+    const { body } = await get('/plans/grows/versions/2/diff');
+    assert.deepEqual([body['version'], body['against']], [2, 1]);
+    const changes = Array.isArray(body['changes']) ? body['changes'] : [];
+    assert.deepEqual(
+      changes.map((change: unknown) => (isJson(change) ? change['path'] : '')),
+      ['charges.recurring.base_price.amount', 'charges.usage.api_calls.price'],
+    );
+    const back = await get('/plans/grows/versions/1/diff?against=2');
+    assert.match(back.text, /from \$12\.00 to \$10\.00\./);
+    for (const [path, field] of [
+      ['/plans/grows/versions/1/diff', 'against'],
+      ['/plans/grows/versions/2/diff?against=7', 'against'],
+      ['/plans/grows/versions/2/diff?against=x', 'against'],
+    ]) {
+      // oxlint-disable-next-line no-await-in-loop
+      const refused = await get(path ?? '');
+      assert.equal(refused.status, 400, refused.text);
+      assert.ok(refused.text.includes(`"field":"${field}"`), refused.text);
+    }
+    await admin.call('PATCH', '/api/v1/plans/grows', { body: { commitment: '1' } });
+    const faulty = await get('/plans/grows/versions/2/diff');
+    assert.equal(faulty.body['code'], 'publish_refused', faulty.text);
   });
 
   it('takes a version back: the one before is sold again', async () => {
