@@ -29,6 +29,7 @@ import {
   type SubscriptionView,
 } from '../store/subscription-view.ts';
 import { changeSubscription, lockSubscription, type Subscription } from '../store/subscriptions.ts';
+import { creditUnusedFees } from '../store/unused-fees.ts';
 import type { ActivityDeps } from './ports.ts';
 
 export type { SubscriptionView } from '../store/subscription-view.ts';
@@ -276,11 +277,12 @@ async function cancel(
   if (cancelAt !== null && cancelAt <= at) return { effectiveAtMs: cancelAt.getTime() };
   await cancelScheduledChange(tx, subscription, now);
   await endPeriods(tx, subscription, at);
-  await changeSubscription(tx, subscription, {
+  const ending = await changeSubscription(tx, subscription, {
     kind: 'cancel_planned',
     at,
     prorate,
   });
+  if (prorate) await creditUnusedFees(tx, ending, { at, now });
   await bumpRuntime(tx, subscription.subscriberId);
   return { effectiveAtMs: at.getTime() };
 }

@@ -19,7 +19,11 @@ import {
   workflowTypes,
   type ActivateReply,
   type CancelArgs,
+  type CancelPlanChangeArgs,
+  type CancelPlanChangeReply,
   type CancelReply,
+  type ChangePlanArgs,
+  type ChangePlanReply,
   type ClosePeriodArgs,
   type ClosePeriodReply,
   type PeriodCloseResult,
@@ -58,6 +62,17 @@ export type WorkflowEngine = {
     args: SetOverageArgs,
     wait: Wait,
   ): Promise<EngineReply<SetOverageReply>>;
+  /** Answers when the gateways enforce the new plan, or know of the planned one. */
+  changePlan(
+    subscriptionId: string,
+    args: ChangePlanArgs,
+    wait: Wait,
+  ): Promise<EngineReply<ChangePlanReply>>;
+  cancelPlanChange(
+    subscriptionId: string,
+    args: CancelPlanChangeArgs,
+    wait: Wait,
+  ): Promise<EngineReply<CancelPlanChangeReply>>;
   /** Starts the top-up's workflow if it does not run, and waits for its result. */
   topUp(
     topUpId: string,
@@ -93,6 +108,9 @@ export function createWorkflowEngine(settings: EngineSettings): WorkflowEngine {
     cancel: (id, args, wait) => update(id, subscriptionUpdates.cancel, { args, wait }),
     closePeriod: (id, args, wait) => update(id, subscriptionUpdates.closePeriod, { args, wait }),
     setOverage: (id, args, wait) => update(id, subscriptionUpdates.setOverage, { args, wait }),
+    changePlan: (id, args, wait) => update(id, subscriptionUpdates.changePlan, { args, wait }),
+    cancelPlanChange: (id, args, wait) =>
+      update(id, subscriptionUpdates.cancelPlanChange, { args, wait }),
     closeResult: (id, waitMs) =>
       link.use(waitMs, async (client): Promise<PeriodCloseResult> =>
         client.workflow.getHandle(id).result(),

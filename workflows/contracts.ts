@@ -96,15 +96,37 @@ export const subscriptionUpdates = {
   cancel: 'cancel',
   closePeriod: 'closePeriod',
   setOverage: 'setOverage',
+  changePlan: 'changePlan',
+  cancelPlanChange: 'cancelPlanChange',
 } as const;
 export type ActivateReply = { readonly state: string; readonly periodId: string };
-export type CancelArgs = { readonly when: 'now' | 'period_end'; readonly reason?: string };
+export type CancelArgs = {
+  readonly when: 'now' | 'period_end';
+  readonly reason?: string;
+  /** Fees of the interval are billed, or given back where they are paid, by the days used. */
+  readonly prorate?: boolean;
+};
 export type CancelReply = { readonly state: string; readonly effectiveAt: string };
-export type ClosePeriodArgs = { readonly periodId: string };
+export type ClosePeriodArgs = {
+  readonly periodId: string;
+  /** Who asks: an operator when absent, or what was used so far, which costs as much as the plan waits for. */
+  readonly reason?: 'close_now' | 'threshold';
+};
 /** The close goes on by itself; its result is awaited on the workflow named here. */
 export type ClosePeriodReply = { readonly closeWorkflowId: string; readonly periodSeq: number };
 export type SetOverageArgs = { readonly enabled: boolean };
 export type SetOverageReply = { readonly effectiveAt: string };
+export type ChangePlanArgs = {
+  /** `pch_…`, chosen by whoever asks: a repetition under it changes nothing. */
+  readonly changeId: string;
+  readonly planVersionId: string;
+  /** `default`: an upgrade now, a downgrade at the end of the interval. */
+  readonly when: 'now' | 'period_end' | 'default';
+};
+export type ChangePlanReply = { readonly effectiveAt: string };
+/** The change that is planned. */
+export type CancelPlanChangeArgs = { readonly changeId: string };
+export type CancelPlanChangeReply = { readonly changeId: string };
 
 /** Result of a periodClose workflow. `invoiceId` is null when there was nothing to invoice. */
 export type PeriodCloseResult = { readonly periodId: string; readonly invoiceId: string | null };

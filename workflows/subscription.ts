@@ -23,7 +23,11 @@ import {
 import {
   type ActivateReply,
   type CancelArgs,
+  type CancelPlanChangeArgs,
+  type CancelPlanChangeReply,
   type CancelReply,
+  type ChangePlanArgs,
+  type ChangePlanReply,
   type ClosePeriodArgs,
   type ClosePeriodReply,
   type SetOverageArgs,
@@ -44,6 +48,8 @@ type AnsweredUpdates = {
   readonly cancel: readonly Answered<CancelReply>[];
   readonly closePeriod: readonly Answered<ClosePeriodReply>[];
   readonly setOverage: readonly Answered<SetOverageReply>[];
+  readonly changePlan: readonly Answered<ChangePlanReply>[];
+  readonly cancelPlanChange: readonly Answered<CancelPlanChangeReply>[];
 };
 type Carried = { readonly answered?: AnsweredUpdates };
 
@@ -52,6 +58,8 @@ type Books = {
   readonly cancel: AnswerBook<CancelReply>;
   readonly closePeriod: AnswerBook<ClosePeriodReply>;
   readonly setOverage: AnswerBook<SetOverageReply>;
+  readonly changePlan: AnswerBook<ChangePlanReply>;
+  readonly cancelPlanChange: AnswerBook<CancelPlanChangeReply>;
 };
 
 function openBooks(answered: AnsweredUpdates | undefined): Books {
@@ -60,6 +68,8 @@ function openBooks(answered: AnsweredUpdates | undefined): Books {
     cancel: answerBook(answered?.cancel ?? []),
     closePeriod: answerBook(answered?.closePeriod ?? []),
     setOverage: answerBook(answered?.setOverage ?? []),
+    changePlan: answerBook(answered?.changePlan ?? []),
+    cancelPlanChange: answerBook(answered?.cancelPlanChange ?? []),
   };
 }
 
@@ -69,14 +79,18 @@ function answeredUpdates(books: Books): AnsweredUpdates {
     cancel: books.cancel.all(),
     closePeriod: books.closePeriod.all(),
     setOverage: books.setOverage.all(),
+    changePlan: books.changePlan.all(),
+    cancelPlanChange: books.cancelPlanChange.all(),
   };
 }
 
 type Command =
   | { readonly kind: 'activate' }
-  | { readonly kind: 'cancel'; readonly when: 'now' | 'period_end' }
-  | { readonly kind: 'closePeriod'; readonly periodId: string }
-  | { readonly kind: 'setOverage'; readonly enabled: boolean };
+  | ({ readonly kind: 'cancel' } & Pick<CancelArgs, 'when' | 'prorate'>)
+  | ({ readonly kind: 'closePeriod' } & ClosePeriodArgs)
+  | { readonly kind: 'setOverage'; readonly enabled: boolean }
+  | ({ readonly kind: 'changePlan' } & ChangePlanArgs)
+  | ({ readonly kind: 'cancelPlanChange' } & CancelPlanChangeArgs);
 
 type Done = Extract<CommandResult, { kind: 'done' }>;
 
@@ -102,7 +116,9 @@ export async function subscription(
   const queue = commandQueue<Command, Done>();
   const books = openBooks(input.answered);
   const run: { current: Run | null } = { current: null };
-  handleUpdates({ queue, books, run, subscriptionId });
+  const handling = { queue, books, run, subscriptionId };
+  handleUpdates(handling);
+  handlePlanChanges(handling);
   for (const signal of Object.values(subscriptionSignals)) {
     setHandler(defineSignal(signal), () => {
       if (run.current !== null) run.current.isNudged = true;
@@ -146,12 +162,14 @@ export async function subscription(
   return { state: state.view.state };
 }
 
-function handleUpdates(of: {
+type Handling = {
   readonly queue: ReturnType<typeof commandQueue<Command, Done>>;
   readonly books: Books;
   readonly run: { readonly current: Run | null };
   readonly subscriptionId: string;
-}): void {
+};
+
+function handleUpdates(of: Handling): void {
   const { queue, books, run, subscriptionId } = of;
   setHandler(defineUpdate<ActivateReply>(subscriptionUpdates.activate), () =>
     books.activate.answer(async () => {
@@ -168,7 +186,8 @@ function handleUpdates(of: {
     defineUpdate<CancelReply, [CancelArgs]>(subscriptionUpdates.cancel),
     (args) =>
       books.cancel.answer(async () => {
-        const done = await queue.submit({ kind: 'cancel', when: args.when });
+        const { when, prorate = false } = args;
+        const done = await queue.submit({ kind: 'cancel', when, prorate });
         const isOver = (): boolean => run.current?.view.state === 'canceled';
         if (args.when === 'now') await condition(isOver);
         return {
@@ -180,9 +199,9 @@ function handleUpdates(of: {
   );
   setHandler(
     defineUpdate<ClosePeriodReply, [ClosePeriodArgs]>(subscriptionUpdates.closePeriod),
-    ({ periodId }) =>
+    ({ periodId, reason = 'close_now' }) =>
       books.closePeriod.answer(async () => {
-        const { periodSeq } = await queue.submit({ kind: 'closePeriod', periodId });
+        const { periodSeq } = await queue.submit({ kind: 'closePeriod', periodId, reason });
         if (periodSeq === null) throw refusal('period_not_found', `no period ${periodId}`);
         return { closeWorkflowId: workflowIds.periodClose(subscriptionId, periodSeq), periodSeq };
       }),
@@ -196,6 +215,36 @@ function handleUpdates(of: {
         return { effectiveAt: new Date(effectiveAtMs).toISOString() };
       }),
   );
+}
+
+/** Changes of plan: in force at the gateway when they are answered, or planned. */
+function handlePlanChanges({ queue, books }: Handling): void {
+  setHandler(
+    defineUpdate<ChangePlanReply, [ChangePlanArgs]>(subscriptionUpdates.changePlan),
+    ({ changeId, planVersionId, when }) =>
+      books.changePlan.answer(async () => {
+        const done = await queue.submit({ kind: 'changePlan', changeId, planVersionId, when });
+        const { effectiveAtMs } = await applied(done);
+        return { effectiveAt: new Date(effectiveAtMs).toISOString() };
+      }),
+    { validator: requireChangeArgs },
+  );
+  setHandler(
+    defineUpdate<CancelPlanChangeReply, [CancelPlanChangeArgs]>(
+      subscriptionUpdates.cancelPlanChange,
+    ),
+    ({ changeId }) =>
+      books.cancelPlanChange.answer(async () => {
+        await applied(await queue.submit({ kind: 'cancelPlanChange', changeId }));
+        return { changeId };
+      }),
+  );
+}
+
+function requireChangeArgs({ when }: ChangePlanArgs): void {
+  if (when !== 'now' && when !== 'period_end' && when !== 'default') {
+    throw refusal('invalid_argument', 'when is now, period_end or default');
+  }
 }
 
 function requireCancelArgs({ when }: CancelArgs): void {
@@ -276,10 +325,25 @@ async function perform(subscriptionId: string, command: Command): Promise<Comman
   switch (command.kind) {
     case 'activate':
       return db('Open the first periods').activateSubscription(args);
-    case 'cancel':
-      return db(`Cancel (${command.when})`).cancelSubscription({ ...args, when: command.when });
-    case 'closePeriod':
-      return db('Cut the period').closePeriodNow({ ...args, periodId: command.periodId });
+    case 'cancel': {
+      const { when, prorate = false } = command;
+      return db(`Cancel (${when})`).cancelSubscription({ ...args, when, prorate });
+    }
+    case 'closePeriod': {
+      const { periodId, reason = 'close_now' } = command;
+      return db(`Cut the period (${reason})`).closePeriodNow({ ...args, periodId, reason });
+    }
+    case 'changePlan': {
+      const { changeId, planVersionId, when } = command;
+      return db(`Change the plan (${when})`).changePlan({
+        ...args,
+        changeId,
+        planVersionId,
+        when,
+      });
+    }
+    case 'cancelPlanChange':
+      return db('Keep the plan').cancelPlanChange({ ...args, changeId: command.changeId });
     case 'setOverage':
       return db(`Overage ${command.enabled ? 'on' : 'off'}`).setOverage({
         ...args,
