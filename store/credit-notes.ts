@@ -30,7 +30,14 @@ export type CreditReason =
 /** What a printed credit note says besides its lines; amounts are decimal strings in its currency. */
 export type CreditNoteDocument = Pick<
   InvoiceDocument,
-  'subscriber' | 'operator' | 'locale' | 'time_zone' | 'taxes' | 'tax_included' | 'notes'
+  | 'subscriber'
+  | 'operator'
+  | 'locale'
+  | 'time_zone'
+  | 'taxes'
+  | 'tax_included'
+  | 'notes'
+  | 'taxation'
 > & { readonly v: 1; readonly invoice_number: string };
 
 export type CreditNote = {
@@ -289,7 +296,7 @@ async function insertNote(tx: Tx, of: NewCreditNote, parts: Parts): Promise<Cred
 }
 
 function documentOf({ invoice, document, amounts }: Parts): CreditNoteDocument {
-  const { subscriber, operator, locale, time_zone, tax_included, notes } = document;
+  const { subscriber, operator, locale, time_zone, tax_included, notes, taxation } = document;
   const currency = currencyOf(invoice);
   return {
     v: 1,
@@ -300,6 +307,7 @@ function documentOf({ invoice, document, amounts }: Parts): CreditNoteDocument {
     ...(locale === undefined ? {} : { locale }),
     ...(tax_included === undefined ? {} : { tax_included }),
     ...(notes === undefined ? {} : { notes }),
+    ...(taxation === undefined ? {} : { taxation }),
     taxes: amounts.taxes.map((tax) => taxOf(tax, currency)),
   };
 }
