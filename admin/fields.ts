@@ -240,6 +240,25 @@ export const timeZone = () =>
     .refine((zone) => isZone(zone), 'must be an IANA time zone such as Europe/Berlin')
     .meta({ description: 'IANA time zone in which periods begin and end.' });
 
+/** A language, as it was registered: `en-us` → `en-US`. */
+export const locale = (description: string) =>
+  field<string>(
+    { type: 'string', maxLength: 35, description, example: 'de-DE' },
+    (value, fault) =>
+      (typeof value === 'string' ? supportedLocale(value) : null) ??
+      fault('must be a language tag (BCP 47) such as en-US or de-DE'),
+  );
+
+function supportedLocale(tag: string): string | null {
+  try {
+    const known = tag.length <= 35 && Intl.DateTimeFormat.supportedLocalesOf(tag).length > 0;
+    return known ? (Intl.getCanonicalLocales(tag)[0] ?? null) : null;
+  } catch {
+    // Not a language tag at all: Intl throws.
+    return null;
+  }
+}
+
 /** What every list takes. */
 export const pageQuery = {
   limit: field(

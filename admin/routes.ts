@@ -1,13 +1,20 @@
 /** Every route of the API. The router, the OpenAPI document and the table of roles are made from this list. */
+import { addOnRoutes } from './resources/add-ons.ts';
+import { couponRoutes } from './resources/coupons.ts';
+import { documentRoutes } from './resources/documents.ts';
 import { featureRoutes } from './resources/features.ts';
 import { invoiceRoutes } from './resources/invoices.ts';
 import { meterRoutes } from './resources/meters.ts';
+import { operatorSettingsRoutes } from './resources/operator-settings.ts';
+import { planTemplateRoutes } from './resources/plan-templates.ts';
 import { planVersionRoutes } from './resources/plan-versions.ts';
 import { planRoutes } from './resources/plans.ts';
 import { productRoutes } from './resources/products.ts';
 import { serviceTokenRoutes } from './resources/service-tokens.ts';
 import { subscriberRoutes } from './resources/subscribers.ts';
+import { subscriptionExtraRoutes } from './resources/subscription-extras.ts';
 import { subscriptionRoutes } from './resources/subscriptions.ts';
+import { taxRateRoutes } from './resources/tax-rates.ts';
 import { usageCorrectionRoutes } from './resources/usage-corrections.ts';
 import { usageEventRoutes } from './resources/usage-events.ts';
 import { walletRoutes } from './resources/wallets.ts';
@@ -19,11 +26,19 @@ export const routes: readonly Route[] = [
   ...featureRoutes,
   ...planRoutes,
   ...planVersionRoutes,
+  ...planTemplateRoutes,
   ...subscriberRoutes,
   ...subscriptionRoutes,
+  ...subscriptionExtraRoutes,
   ...walletRoutes,
   ...usageEventRoutes,
   ...usageCorrectionRoutes,
+  // Before the others of their paths: `{id}.html` is also an `{id}`.
+  ...documentRoutes,
   ...invoiceRoutes,
+  ...couponRoutes,
+  ...addOnRoutes,
+  ...taxRateRoutes,
+  ...operatorSettingsRoutes,
   ...serviceTokenRoutes,
 ];

@@ -19,6 +19,12 @@ export type SubscriberRow = {
   readonly tax_id: string | null;
   readonly time_zone: string;
   readonly payment_method: string | null;
+  readonly tax_status: 'taxable' | 'exempt' | 'reverse_charge';
+  readonly tax_exempt_reason: string | null;
+  /** Null: the operator's. Empty: none. */
+  readonly tax_rate_ids: readonly string[] | null;
+  /** BCP 47. Null: the operator's. */
+  readonly locale: string | null;
   readonly slot: number;
   readonly clock_offset_ms: bigint;
   readonly runtime_version: bigint;
@@ -30,7 +36,17 @@ export type SubscriberRow = {
 
 export type SubscriberFields = Pick<
   SubscriberRow,
-  'lookup_id' | 'name' | 'email' | 'address' | 'tax_id' | 'time_zone' | 'payment_method'
+  | 'lookup_id'
+  | 'name'
+  | 'email'
+  | 'address'
+  | 'tax_id'
+  | 'time_zone'
+  | 'payment_method'
+  | 'tax_status'
+  | 'tax_exempt_reason'
+  | 'tax_rate_ids'
+  | 'locale'
 >;
 
 /** One subscriber of the environment by id or lookup_id. */
@@ -73,8 +89,9 @@ export async function insertSubscriber(
   const id = newId('sbr');
   return insertedRow(
     tx,
-    `INSERT INTO subscribers (id, environment, slot, lookup_id, name, email, address, tax_id, time_zone, payment_method)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *`,
+    `INSERT INTO subscribers (id, environment, slot, lookup_id, name, email, address, tax_id, time_zone, payment_method,
+                              tax_status, tax_exempt_reason, tax_rate_ids, locale)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *`,
     [id, environment, slotOf(id), ...fieldBindings(fields)],
   );
 }
@@ -88,12 +105,12 @@ export async function updateSubscriber(
   return insertedRow(
     tx,
     `UPDATE subscribers SET lookup_id = ?, name = ?, email = ?, address = ?, tax_id = ?, time_zone = ?,
-       payment_method = ? WHERE id = ? RETURNING *`,
+       payment_method = ?, tax_status = ?, tax_exempt_reason = ?, tax_rate_ids = ?, locale = ? WHERE id = ? RETURNING *`,
     [...fieldBindings(fields), id],
   );
 }
 
-function fieldBindings(fields: SubscriberFields): readonly (string | null)[] {
+function fieldBindings(fields: SubscriberFields): readonly (string | null | readonly string[])[] {
   return [
     fields.lookup_id,
     fields.name,
@@ -102,5 +119,9 @@ function fieldBindings(fields: SubscriberFields): readonly (string | null)[] {
     fields.tax_id,
     fields.time_zone,
     fields.payment_method,
+    fields.tax_status,
+    fields.tax_exempt_reason,
+    fields.tax_rate_ids,
+    fields.locale,
   ];
 }

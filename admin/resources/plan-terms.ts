@@ -183,7 +183,8 @@ export function currencyOf(text_: string): Currency {
   return read.data;
 }
 
-function readAmount(given: string | null, currency: Currency, field: string): bigint | null {
+/** Minor units of an amount that fits the currency's places. @throws ApiProblem naming `field` when it does not. */
+export function readAmount(given: string | null, currency: Currency, field: string): bigint | null {
   if (given === null) return null;
   const minor = parseAmount(given, currency);
   if (minor === null) {
@@ -271,7 +272,8 @@ function readRate(
   return { meter_key: meter.lookup_id, micro_per_unit: (micro / smallestUnits).toString() };
 }
 
-function findMeterOf(meters: readonly MeterRow[], ref: string, field: string): MeterRow {
+/** The meter that a field names, or an ApiProblem with those there are. */
+export function findMeterOf(meters: readonly MeterRow[], ref: string, field: string): MeterRow {
   const meter = meters.find(({ id, lookup_id }) => id === ref || lookup_id === ref);
   if (meter === undefined) {
     throw fieldProblem(
@@ -412,7 +414,8 @@ function readBounds(
   return { minimum_minor: minimumMinor === 0n ? null : minimumMinor, maximum_minor: maximumMinor };
 }
 
-function readTaxRates(
+/** The ids of tax rates that may be given, each once. @throws ApiProblem naming the entry of `tax_rates` that may not. */
+export function readTaxRates(
   given: readonly string[] | undefined,
   taxRates: readonly TaxRateRef[],
 ): readonly string[] {

@@ -1,6 +1,7 @@
+import type { TemplateDraft } from '../../billing/plan-templates.ts';
 import { shardLimits } from '../../billing/shard-limits.ts';
 import type { Reader, Tx } from '../../store/db.ts';
-import { allMeters } from '../../store/meters.ts';
+import { allMeters, type MeterRow } from '../../store/meters.ts';
 import {
   copyToDraft,
   currentVersion,
@@ -51,6 +52,12 @@ import {
   termFields,
 } from './plan-terms.ts';
 import {
+  chargesOfTemplate,
+  readTemplate,
+  templateBody,
+  termsOfTemplate,
+} from './plan-templates.ts';
+import {
   answers,
   listBody,
   listExample,
@@ -95,8 +102,12 @@ async function requireDraft(tx: Tx, plan: PlanRow): Promise<PlanVersionRow> {
   );
 }
 
-/** The named product, or the only one there is. */
-async function productOfPlan(call: Call, ref: string | undefined): Promise<ProductRow> {
+/** The named product, or the only one there is, for something that is sold with one. */
+export async function productFor(
+  call: Call,
+  ref: string | undefined,
+  what: 'plan' | 'add-on',
+): Promise<ProductRow> {
   if (ref !== undefined) {
     const named = await findProduct(call.db, call.environment, ref);
     if (named === null) throw fieldProblem('product_id', 'names no product of this environment');
@@ -107,11 +118,11 @@ async function productOfPlan(call: Call, ref: string | undefined): Promise<Produ
   const [detail, message] =
     lookupIds.length === 0
       ? [
-          'There is no product yet. Make one with POST /api/v1/products; a plan sells it.',
+          `There is no product yet. Make one with POST /api/v1/products; ${what === 'plan' ? 'a plan' : 'an add-on'} sells it.`,
           'is needed',
         ]
       : [
-          'There are several products. Say with product_id which one this plan sells.',
+          `There are several products. Say with product_id which one this ${what} is of.`,
           'is required',
         ];
   throw new ApiProblem('product_needed', detail, {
@@ -148,13 +159,15 @@ const createPlan = route({
   tag: 'Plans',
   summary: 'Make a plan',
   description: `A new plan is a draft: add charges and features, then publish it.
+With a \`template\` the draft has charges, limits and credit terms to begin with, and \`type\` may be left out.
 \`product_id\` may be left out while there is exactly one product.`,
   roles: operators,
   body: object({
     ...termFields,
+    ...templateBody,
     name: text(120),
     lookup_id: lookupId().optional(),
-    type: oneOf(planTypes),
+    type: oneOf(planTypes, "Required without a template; the template's when absent.").optional(),
     billing_interval: oneOf(intervalUnits),
     currency: currencyCode(),
     product_id: reference('What the plan sells').optional(),
@@ -169,9 +182,15 @@ const createPlan = route({
   answers: planAnswers('Made, as a draft.', 201),
   problems: ['already_exists', 'product_needed'],
   handle: async (call, { body }) => {
-    const product = await productOfPlan(call, body.product_id);
+    const product = await productFor(call, body.product_id, 'plan');
     const name = body.lookup_id ?? lookupIdOf(body.name, '-');
     if (name === null) throw fieldProblem('lookup_id', 'is required: the name gives none');
+    const meters = await allMeters(call.db, call.environment);
+    const template = await readTemplate(call, body, { meters, product });
+    const type = body.type ?? template?.type;
+    if (type === undefined) {
+      throw fieldProblem('type', `is required without a template`, planTypes);
+    }
     const none: VersionTerms = {
       currency: body.currency,
       interval_unit: body.billing_interval,
@@ -185,7 +204,8 @@ const createPlan = route({
       commitment_minor: null,
       invoice_threshold_minor: null,
     };
-    const terms = readTerms(body, none, await allMeters(call.db, call.environment));
+    const given = template === null ? body : termsOfTemplate(body, template);
+    const terms = readTerms(given, none, meters);
     return call.write(async (tx) => {
       const { plan, version } = await insertPlan(
         tx,
@@ -194,17 +214,43 @@ const createPlan = route({
           product_id: product.id,
           lookup_id: name,
           name: body.name,
-          type: body.type,
+          type,
         },
         terms,
       );
+      if (template !== null) await writeTemplate(tx, version, { template, meters });
       return {
         answer: { status: 201, body: await planToWire(tx, plan, version) },
-        audit: { action: 'plan.create', objectId: plan.id },
+        audit: {
+          action: 'plan.create',
+          objectId: plan.id,
+          ...(body.template !== undefined && { details: { template: body.template } }),
+        },
       };
     });
   },
 });
+
+async function writeTemplate(
+  tx: Tx,
+  version: PlanVersionRow,
+  of: { readonly template: TemplateDraft; readonly meters: readonly MeterRow[] },
+): Promise<void> {
+  // One by one, to keep their order; a plan has a handful.
+  for (const charge of chargesOfTemplate(of.template, of.meters)) {
+    // oxlint-disable-next-line no-await-in-loop
+    await insertCharge(tx, version.id, charge);
+  }
+  for (const { id, limit } of of.template.features) {
+    // oxlint-disable-next-line no-await-in-loop
+    await putPlanFeature(tx, version.id, {
+      feature_id: id,
+      limit,
+      limit_type: 'HARD',
+      reset_interval: 'period',
+    });
+  }
+}
 
 const listPlansRoute = route({
   operationId: 'listPlans',

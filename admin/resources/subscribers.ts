@@ -13,6 +13,7 @@ import {
   revokeApiKey,
   type ApiKeyRow,
 } from '../../store/api-keys.ts';
+import { taxRateRefs } from '../../store/plans.ts';
 import { findProduct } from '../../store/products.ts';
 import { bumpRuntime, waitForApplied } from '../../store/projection.ts';
 import {
@@ -24,9 +25,21 @@ import {
   type SubscriberRow,
 } from '../../store/subscribers.ts';
 import type { Call } from '../call.ts';
-import { instant, lines, listOf, matching, object, reference, text, timeZone } from '../fields.ts';
+import {
+  instant,
+  lines,
+  listOf,
+  locale,
+  matching,
+  object,
+  oneOf,
+  reference,
+  text,
+  timeZone,
+} from '../fields.ts';
 import { ApiProblem, fieldProblem, notFound } from '../problems.ts';
 import { operators, readers, route, type Route } from '../route.ts';
+import { readTaxRates } from './plan-terms.ts';
 import {
   answers,
   instantText,
@@ -37,6 +50,8 @@ import {
   pageArgs,
   wireInstant,
 } from './shared.ts';
+
+const taxStatuses = ['taxable', 'exempt', 'reverse_charge'] as const;
 
 const Subscriber = z
   .strictObject({
@@ -50,6 +65,13 @@ const Subscriber = z
     tax_id: z.string().nullable(),
     time_zone: z.string(),
     payment_method: z.string().nullable(),
+    tax_status: z.enum(taxStatuses),
+    tax_exempt_reason: z.string().nullable(),
+    tax_rate_ids: z
+      .array(z.string())
+      .nullable()
+      .meta({ description: "Null: the operator's. Empty: none." }),
+    locale: z.string().nullable().meta({ description: "Null: the operator's." }),
     created_at: instantText(),
   })
   .meta({ id: 'Subscriber' });
@@ -105,6 +127,21 @@ const fields = {
   )
     .nullable()
     .optional(),
+  tax_status: oneOf(
+    taxStatuses,
+    'taxable when absent. reverse_charge: the subscriber accounts for the tax, and invoices say so.',
+  ).optional(),
+  tax_exempt_reason: text(200, 'With tax_status exempt; printed on invoices.')
+    .nullable()
+    .optional(),
+  tax_rates: listOf(
+    reference('A tax rate'),
+    10,
+    "In place of the operator's; null for the operator's again, an empty list for none.",
+  )
+    .nullable()
+    .optional(),
+  locale: locale("In which invoices are written; null for the operator's.").nullable().optional(),
 };
 
 const subscriberExample = {
@@ -118,6 +155,10 @@ const subscriberExample = {
   tax_id: null,
   time_zone: 'America/New_York',
   payment_method: 'card_ok',
+  tax_status: 'taxable',
+  tax_exempt_reason: null,
+  tax_rate_ids: null,
+  locale: 'en-US',
   created_at: '2026-01-01T00:00:00.000Z',
 };
 const keyExample = {
@@ -152,6 +193,10 @@ function subscriberToWire(row: SubscriberRow): z.output<typeof Subscriber> {
     tax_id: row.tax_id,
     time_zone: row.time_zone,
     payment_method: row.payment_method,
+    tax_status: row.tax_status,
+    tax_exempt_reason: row.tax_exempt_reason,
+    tax_rate_ids: row.tax_rate_ids === null ? null : [...row.tax_rate_ids],
+    locale: row.locale,
     created_at: wireInstant(row.created_at),
   };
 }
@@ -185,6 +230,40 @@ async function productIdsOf(call: Call, refs: readonly string[]): Promise<readon
   return ids;
 }
 
+type TaxInput = {
+  readonly tax_status?: SubscriberRow['tax_status'] | undefined;
+  readonly tax_exempt_reason?: string | null | undefined;
+  readonly tax_rates?: readonly string[] | null | undefined;
+};
+type TaxFields = Pick<SubscriberFields, 'tax_status' | 'tax_exempt_reason' | 'tax_rate_ids'>;
+
+const untouched: TaxFields = { tax_status: 'taxable', tax_exempt_reason: null, tax_rate_ids: null };
+
+/** A reason for an exemption goes with the exemption, and ends with it. */
+async function readTaxFields(call: Call, body: TaxInput, before: TaxFields): Promise<TaxFields> {
+  const tax_status = body.tax_status ?? before.tax_status;
+  const reason = body.tax_exempt_reason;
+  if (tax_status !== 'exempt' && typeof reason === 'string') {
+    throw fieldProblem('tax_exempt_reason', 'goes with tax_status exempt only');
+  }
+  const kept = reason === undefined ? before.tax_exempt_reason : reason;
+  return {
+    tax_status,
+    tax_exempt_reason: tax_status === 'exempt' ? kept : null,
+    tax_rate_ids: await readOwnRates(call, body.tax_rates, before.tax_rate_ids),
+  };
+}
+
+async function readOwnRates(
+  call: Call,
+  given: readonly string[] | null | undefined,
+  before: TaxFields['tax_rate_ids'],
+): Promise<TaxFields['tax_rate_ids']> {
+  if (given === undefined) return before;
+  if (given === null) return null;
+  return readTaxRates(given, await taxRateRefs(call.db, call.environment));
+}
+
 const subscriberRoutesOnly: readonly Route[] = [
   route({
     operationId: 'createSubscriber',
@@ -206,8 +285,9 @@ const subscriberRoutesOnly: readonly Route[] = [
       example: subscriberExample,
     }),
     problems: ['already_exists'],
-    handle: async (call, { body }) =>
-      call.write(async (tx) => {
+    handle: async (call, { body }) => {
+      const taxFields = await readTaxFields(call, body, untouched);
+      return call.write(async (tx) => {
         const row = await insertSubscriber(
           tx,
           call.environment,
@@ -219,6 +299,8 @@ const subscriberRoutesOnly: readonly Route[] = [
             tax_id: body.tax_id ?? null,
             time_zone: body.time_zone ?? 'UTC',
             payment_method: body.payment_method ?? null,
+            ...taxFields,
+            locale: body.locale ?? null,
           },
           slotOf,
         );
@@ -226,7 +308,8 @@ const subscriberRoutesOnly: readonly Route[] = [
           answer: { status: 201, body: subscriberToWire(row) },
           audit: { action: 'subscriber.create', objectId: row.id },
         };
-      }),
+      });
+    },
   }),
   route({
     operationId: 'listSubscribers',
@@ -289,6 +372,8 @@ const subscriberRoutesOnly: readonly Route[] = [
         tax_id: kept(body.tax_id, before.tax_id),
         time_zone: kept(body.time_zone, before.time_zone),
         payment_method: kept(body.payment_method, before.payment_method),
+        ...(await readTaxFields(call, body, before)),
+        locale: kept(body.locale, before.locale),
       };
       return call.write(async (tx) => ({
         answer: {

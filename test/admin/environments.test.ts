@@ -33,6 +33,14 @@ describe('admin › environments and lists', () => {
     const key = await post('/subscribers/acme/api_keys', {});
     await post('/subscriptions', { subscriber_id: 'acme', plan_id: 'payg' });
     const subscription = await admin.db('subscriptions').first('id');
+    const coupon = await post('/coupons', { name: 'Launch', lookup_id: 'LAUNCH', percent: '10' });
+    const rate = await post('/tax_rates', { name: 'VAT', lookup_id: 'vat', percent: '19' });
+    const addOn = await post('/add_ons', {
+      name: 'Seats',
+      type: 'RECURRING',
+      amount: '5',
+      currency: 'USD',
+    });
     for (const [name, id] of Object.entries({
       product_id: productId,
       route_id: route,
@@ -43,6 +51,9 @@ describe('admin › environments and lists', () => {
       subscriber_id: subscriber,
       api_key_id: key,
       subscription_id: String(subscription.id),
+      coupon_id: coupon,
+      tax_rate_id: rate,
+      add_on_id: addOn,
     })) {
       ids.set(name, id);
     }
@@ -157,6 +168,9 @@ function bodyOf(operationId: string): { readonly body?: unknown } {
     changeSubscription: { overage_enabled: true },
     cancelSubscription: {},
     closePeriod: {},
+    changeTaxRate: { percent: '1' },
+    addSubscriptionCoupon: { coupon_id: 'x' },
+    addSubscriptionAddOn: { add_on_id: 'x' },
     createTopUp: { credits: '1', amount: '1', currency: 'USD' },
     createGrant: { credits: '1' },
     revokeServiceToken: {},
