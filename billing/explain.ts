@@ -1,8 +1,9 @@
+import { trueUp } from './commitment.ts';
 import { decimal, type Decimal, decimalOf, Exact } from './decimal.ts';
 import { type InvoiceLine, type LineDetails } from './line.ts';
 import { type Currency, type Minor, roundToMinor } from './money.ts';
 import { packageCount, type RatedTier } from './rate.ts';
-import { prorate } from './ratio.ts';
+import { prorate, type Ratio } from './ratio.ts';
 
 /**
  * The amount of a line, worked out anew from what its details say and nothing else: quantities of tiers times their
@@ -19,17 +20,19 @@ export function amountFromDetails(
     case 'flat':
       return roundToMinor(times(line.quantity, line.unitPrice), currency);
     case 'prorated':
-      return prorate(BigInt(details.basis_minor), {
-        numerator: BigInt(details.numerator),
-        denominator: BigInt(details.denominator),
-      });
+      return prorate(BigInt(details.basis_minor), partIn(details));
     case 'credits':
       return creditsOf(details, line.unitPrice, currency);
     case 'minimum':
     case 'maximum':
       return boundMoved(details);
     case 'commitment':
-      return BigInt(details.missing_minor);
+      return trueUp({
+        commitmentMinor: BigInt(details.commitment_minor),
+        feeMinor: 0n,
+        usageMinor: BigInt(details.spent_minor),
+        ratio: partIn(details),
+      });
     case 'per_unit':
     case 'graduated':
     case 'volume':
@@ -44,6 +47,10 @@ export function amountFromDetails(
 
 type Of<Model extends LineDetails['model']> = Extract<LineDetails, { readonly model: Model }>;
 type UsageDetails = Extract<LineDetails, { readonly tiers: readonly RatedTier[] }>;
+
+function partIn(details: { readonly numerator: string; readonly denominator: string }): Ratio {
+  return { numerator: BigInt(details.numerator), denominator: BigInt(details.denominator) };
+}
 
 function times(quantity: bigint | null, unitPrice: string | null): Decimal {
   if (quantity === null || unitPrice === null) {

@@ -1,54 +1,22 @@
 import { trueUp } from './commitment.ts';
 import type { Coupon } from './discount.ts';
-import {
-  asAdjustment,
-  feeLine,
-  type InvoiceLine,
-  type LineContext,
-  overageLine,
-  partOfFeeLine,
-} from './line.ts';
+import type { Fee } from './fees.ts';
+import { asAdjustment, feeLine, type InvoiceLine, type LineContext, overageLine } from './line.ts';
 import { type Currency, formatMoney, type Minor } from './money.ts';
 import { formatPeriod } from './periods.ts';
-import { recurringFee } from './plan-change.ts';
-import type { Charge, BillableDefinition, UsageCharge } from './plan.ts';
-import { aggregate, billableUnits, type UsagePartial } from './rate.ts';
-import type { Ratio } from './ratio.ts';
-import type { Taxation, TaxRate } from './tax.ts';
+import type { Charge, UsageCharge } from './plan.ts';
+import { type Ratio, type Span, wholeRatio } from './ratio.ts';
+import { chargeIn, type Run, rowsOf, usageIn } from './runs.ts';
+import type { Taxation } from './tax.ts';
 import { type Totals, totalUp } from './totals.ts';
 import { type IntervalUsage, usageLines } from './usage-line.ts';
 
-/** The rollup rows of one meter in one billing interval, split by what has been invoiced. */
-export type MeterUsage = {
-  readonly meterId: string;
-  /** Rows of the interval's periods that are invoiced already. */
-  readonly billedBefore: readonly UsagePartial[];
-  /** Rows that this invoice is for. */
-  readonly thisPeriod: readonly UsagePartial[];
-};
-
-/** Micro-credits of overage in one billing interval, split likewise. */
-export type OverageUsage = { readonly billedBefore: bigint; readonly thisPeriod: bigint };
-
-/** Late usage of an interval that is invoiced already: re-rated with that interval's terms and usage. */
-export type LateUsage = {
-  readonly planVersionId: string;
-  readonly definition: BillableDefinition;
-  /** The period that the usage belongs to, epoch ms, half-open. */
-  readonly startMs: number;
-  readonly endMs: number;
-  readonly usage: readonly MeterUsage[];
-  readonly overageMicro: OverageUsage;
-};
-
-/** A part of the period under other terms, before a change: what was used then keeps the prices of then. */
-export type EarlierSegment = {
-  readonly planVersionId: string;
-  readonly definition: BillableDefinition;
-  readonly startMs: number;
-  readonly endMs: number;
-  readonly usage: readonly MeterUsage[];
-  readonly overageMicro: OverageUsage;
+/** Late usage of an interval that is invoiced already: re-rated with the terms and the usage of its run. */
+export type LateUsage = Run & {
+  /** The period that the usage came too late for, or the part of it that lies in the run; epoch ms, half-open. */
+  readonly period: Span;
+  /** Whether the run is the one that its interval ended with. */
+  readonly isLast: boolean;
 };
 
 /** Something that a subscription holds beside its plan, as it was attached: its price is that of then. */
@@ -69,44 +37,33 @@ export type AddOnTerm = {
 /** What the subscriber promised to spend in an interval: everything on the invoices of the interval counts. */
 export type Commitment = {
   readonly commitmentMinor: Minor;
-  /** What earlier invoices of the interval billed besides the recurring fee; default none. */
-  readonly billedMinor?: Minor;
+  /** What other invoices billed for the interval: fees, usage, overage. */
+  readonly billedMinor: Minor;
+  /** The part of the interval that it is due for; default the whole. */
+  readonly ratio?: Ratio;
 };
 
 /** All that an invoice of one period is worked out from. The estimate and the final invoice give the same things here. */
 export type InvoiceInput = {
-  readonly planVersionId: string;
-  readonly definition: BillableDefinition;
   readonly zone: string;
   /** The period, epoch ms, half-open. */
   readonly startMs: number;
   readonly endMs: number;
-  /** True on the first invoice of an interval: it carries the recurring fees and the first tiers' flat fees. */
-  readonly feeDue: boolean;
-  /** True on the first invoice of the subscription. */
-  readonly oneTimeDue: boolean;
-  readonly usage: readonly MeterUsage[];
-  readonly overageMicro: OverageUsage;
+  /** Every fee that is due, of plans and of add-ons. */
+  readonly fees: readonly Fee[];
+  /** Usage under the terms that the period ends with. They decide the currency. */
+  readonly current: Run;
+  /** Usage under other terms before a change, in the order of time: what was used then keeps the prices of then. */
+  readonly earlier: readonly Run[];
+  /** In the order of the periods that it came too late for. */
   readonly late: readonly LateUsage[];
-  /** Added to every line; empty: nothing is taxed. `taxation` says more, and then these are not read. */
-  readonly taxRates: readonly TaxRate[];
-  readonly taxation?: Taxation;
-  /** Default none. */
-  readonly coupons?: readonly Coupon[];
-  /** The subscriber's account balance, from zero up; default zero. */
-  readonly balanceMinor?: Minor;
-  /** The part of the recurring fees that is due where it is not the whole, with its text: `15 of 31 days`. */
-  readonly feePart?: { readonly ratio: Ratio; readonly text: string };
-  /** `later`: a further invoice of this interval follows, so that minimums are not due yet. Default `now`. */
-  readonly minimum?: 'now' | 'later';
-  /** The interval that fees billed in advance are due for with this invoice: the next one; default none is due. */
-  readonly advance?: {
-    readonly startMs: number;
-    readonly endMs: number;
-    readonly part?: { readonly ratio: Ratio; readonly text: string };
-  };
-  readonly earlier?: readonly EarlierSegment[];
-  readonly commitment?: Commitment;
+  /** `later`: a further invoice of this interval follows, so that minimums and the commitment are not due yet. */
+  readonly minimum: 'now' | 'later';
+  readonly commitment: Commitment | null;
+  readonly coupons: readonly Coupon[];
+  readonly taxation: Taxation;
+  /** The subscriber's account balance, from zero up. */
+  readonly balanceMinor: Minor;
 };
 
 export type InvoiceDraft = Totals & {
@@ -121,237 +78,161 @@ export type InvoiceDraft = Totals & {
 
 /**
  * The invoice of a period: lines, discounts, tax, account balance; every amount in minor units of the plan's currency.
- * A pure function of its input: preview, estimate and final invoice are this one call.
- * @throws RangeError when late usage is in another currency or a price cannot rate a quantity.
+ * A pure function of its input: preview, estimate and final invoice are this one call. Lines stand in the order of time:
+ * what was used under earlier terms, then the plan's charges in its own order, then fees of other terms and of add-ons.
+ * @throws RangeError when a run is in another currency or a price cannot rate a quantity.
  */
 export function assembleInvoice(input: InvoiceInput): InvoiceDraft {
-  const { currency } = input.definition;
+  const { currency } = input.current.definition;
+  for (const run of [...input.earlier, ...input.late]) refuseOtherCurrency(run, currency);
   const billed = [
-    ...(input.earlier ?? []).flatMap((segment) => segmentLines(segment, input)),
-    ...chargeLines(input),
-    ...overageLines(input.definition, input.overageMicro, contextOf(input)),
+    ...input.earlier.flatMap((run) => earlierLines(run, input)),
+    ...currentLines(input),
+    ...otherFeeLines(input),
   ];
   const lines = [
     ...billed,
     ...commitmentLines(input, billed),
-    ...input.late.flatMap((late) => adjustmentLines(late, input)),
+    ...input.late.flatMap((late) => lateLines(late, input)),
   ];
+  return draftOf(lines, input, currency);
+}
+
+/** Lines with their totals: of a period, or of the span of time that an invoice of fees is for. */
+export function draftOf(
+  lines: readonly InvoiceLine[],
+  of: Span & Pick<InvoiceInput, 'zone' | 'coupons' | 'taxation' | 'balanceMinor'>,
+  currency: Currency,
+): InvoiceDraft {
+  const { startMs, endMs } = of;
+  const periodText = formatPeriod(startMs, endMs, of.zone);
+  return { currency, startMs, endMs, periodText, lines, ...totalUp(lines, of) };
+}
+
+function refuseOtherCurrency({ definition }: Run, currency: Currency): void {
+  if (definition.currency !== currency) {
+    throw new RangeError('usage of other terms is in another currency than the invoice');
+  }
+}
+
+function contextOf(run: Run, span: Span = run): LineContext {
+  const { startMs, endMs } = span;
   return {
-    currency,
-    startMs: input.startMs,
-    endMs: input.endMs,
-    periodText: formatPeriod(input.startMs, input.endMs, input.zone),
-    lines,
-    ...totalUp(lines, {
-      coupons: input.coupons ?? [],
-      taxation: input.taxation ?? { kind: 'exclusive', rates: { general: input.taxRates } },
-      balanceMinor: input.balanceMinor ?? 0n,
-    }),
+    currency: run.definition.currency,
+    planVersionId: run.planVersionId,
+    span: { startMs, endMs },
   };
 }
 
-function contextOf(of: {
-  readonly definition: BillableDefinition;
-  readonly planVersionId: string;
-}): LineContext {
-  return { currency: of.definition.currency, planVersionId: of.planVersionId };
-}
-
-/** Lines stand in the order of the plan's charges. */
-function chargeLines(input: InvoiceInput): InvoiceLine[] {
-  const context = contextOf(input);
-  return input.definition.charges.flatMap((charge) => {
-    switch (charge.kind) {
-      case 'recurring':
-        return recurringLines(charge, input);
-      case 'one_time':
-        return input.oneTimeDue ? [feeLine(charge, context)] : [];
-      case 'usage': {
-        const { before, ...usage } = intervalUsage(input.usage, charge.meter);
-        return usageLines(
-          afterEarlier(charge, input.earlier ?? []),
-          { ...usage, before: input.feeDue ? null : before, minimum: input.minimum ?? 'now' },
-          context,
-        );
-      }
-      default:
-        return charge satisfies never;
-    }
-  });
-}
-
-/** A fee in arrears is for this interval, one in advance for the next, which it names. */
-function recurringLines(
-  charge: Extract<Charge, { kind: 'recurring' }>,
-  input: InvoiceInput,
-): InvoiceLine[] {
-  const context = contextOf(input);
-  const of = (part: InvoiceInput['feePart']): InvoiceLine =>
-    part === undefined ? feeLine(charge, context) : partOfFeeLine(charge, part, context);
-  if (charge.bill_in !== 'advance') return input.feeDue ? [of(input.feePart)] : [];
-  if (input.advance === undefined) return [];
-  const { startMs, endMs, part } = input.advance;
-  const line = of(part);
-  const text = formatPeriod(startMs, endMs, input.zone);
-  return [{ ...line, description: `${line.description}, ${text}` }];
-}
-
-/** The allowance after a change: the new included units less what the period used before it, never below zero. */
-function afterEarlier(charge: UsageCharge, earlier: readonly EarlierSegment[]): UsageCharge {
-  const used = earlier.reduce(
-    (sum, segment) => sum + intervalUsage(segment.usage, charge.meter).total,
-    0n,
+/** The plan's charges in its order: its fees, its usage under the terms that hold now. */
+function currentLines(input: InvoiceInput): InvoiceLine[] {
+  const { current } = input;
+  const lines = current.definition.charges.flatMap((charge) =>
+    charge.kind === 'usage'
+      ? chargeLines(current, charge, input.minimum)
+      : feeLines(input, ({ chargeId }) => chargeId === charge.id),
   );
-  const included_units = billableUnits(BigInt(charge.included_units), used).toString();
-  return { ...charge, included_units };
+  return [...lines, ...overageLines(current)];
 }
 
-/** Usage and overage of the terms before a change; the fees of those terms were settled by the change itself. */
-function segmentLines(segment: EarlierSegment, { zone, definition }: InvoiceInput): InvoiceLine[] {
-  refuseOtherCurrency(segment.definition, definition);
-  const context = contextOf(segment);
-  const lines = [
-    ...segment.definition.charges.filter(isUsage).flatMap((charge) => {
-      const { before, ...usage } = intervalUsage(segment.usage, charge.meter);
-      const isFirst = segment.usage.every((rows) => rows.billedBefore.length === 0);
-      return usageLines(
-        charge,
-        { ...usage, before: isFirst ? null : before, minimum: 'later' },
-        context,
-      );
-    }),
-    ...overageLines(segment.definition, segment.overageMicro, context),
-  ];
-  const text = formatPeriod(segment.startMs, segment.endMs, zone);
-  return lines.map((line) => ({ ...line, description: `${line.description}, ${text}` }));
+/** Fees of the terms before, each with the usage under them: minimums are due under the terms that the interval ends with. */
+function earlierLines(run: Run, input: InvoiceInput): InvoiceLine[] {
+  const lines = run.definition.charges
+    .filter(isUsage)
+    .filter(({ meter }) => rowsOf(run, meter.id).thisPeriod.length > 0)
+    .flatMap((charge) => chargeLines(run, charge, 'later'));
+  const text = formatPeriod(run.startMs, run.endMs, input.zone);
+  return [...lines, ...overageLines(run)].map((line) => ({
+    ...line,
+    description: `${line.description}, ${text}`,
+  }));
 }
 
 function isUsage(charge: Charge): charge is UsageCharge {
   return charge.kind === 'usage';
 }
 
-/** A maximum or a latest value of parts is not the sum of theirs, so the total is worked out over all rows. */
-function intervalUsage(
-  usage: readonly MeterUsage[],
-  meter: UsageCharge['meter'],
-): IntervalUsage & { readonly before: bigint } {
-  const ofMeter = usage.filter((rows) => rows.meterId === meter.id);
-  const before = ofMeter.flatMap((rows) => rows.billedBefore);
-  const all = [...before, ...ofMeter.flatMap((rows) => rows.thisPeriod)];
-  return {
-    before: aggregate(before, meter.aggregation),
-    total: aggregate(all, meter.aggregation),
-    eventsBefore: aggregate(before, 'COUNT'),
-    eventsTotal: aggregate(all, 'COUNT'),
-  };
+function feeLines(input: InvoiceInput, isMeant: (fee: Fee) => boolean): InvoiceLine[] {
+  const { currency } = input.current.definition;
+  return input.fees.filter(isMeant).map((fee) => feeLine(fee, { currency, zone: input.zone }));
 }
 
-function overageLines(
-  definition: BillableDefinition,
-  micro: OverageUsage,
-  context: LineContext,
+/** Fees that are no charge of the current terms: of the ones before, of the next interval's, of add-ons. */
+function otherFeeLines(input: InvoiceInput): InvoiceLine[] {
+  const own = new Set(input.current.definition.charges.map(({ id }) => id));
+  return feeLines(input, ({ chargeId }) => !own.has(chargeId));
+}
+
+function chargeLines(
+  run: Run,
+  charge: UsageCharge,
+  minimum: NonNullable<IntervalUsage['minimum']>,
 ): InvoiceLine[] {
-  if (micro.thisPeriod === 0n) return [];
+  return usageLines(chargeIn(run, charge), { ...usageIn(run, charge), minimum }, contextOf(run));
+}
+
+function overageLines(run: Run, span: Span = run): InvoiceLine[] {
+  const { definition, overageMicro } = run;
+  if (overageMicro.thisPeriod === 0n) return [];
   if (definition.credits === null) {
     throw new RangeError('overage of credits was recorded on a plan without credits');
   }
-  const total = micro.billedBefore + micro.thisPeriod;
-  return [overageLine(definition.credits, { before: micro.billedBefore, total }, context)];
+  const total = overageMicro.billedBefore + overageMicro.thisPeriod;
+  const micro = { before: overageMicro.billedBefore, total };
+  return [overageLine(definition.credits, micro, contextOf(run, span))];
 }
 
-/** Late usage of other periods does not count towards a commitment: it belongs to theirs. */
+/** Late usage of other periods does not count towards a commitment, nor do fees of the next interval. */
 function commitmentLines(input: InvoiceInput, billed: readonly InvoiceLine[]): InvoiceLine[] {
-  const { commitment, definition } = input;
-  if (commitment === undefined || input.minimum === 'later') return [];
-  const { currency } = definition;
-  const amountMinor = trueUp({
-    commitmentMinor: commitment.commitmentMinor,
-    feeMinor: recurringFee(definition),
-    usageMinor: billed.reduce(
-      (sum, line) => sum + (line.kind === 'recurring' ? 0n : line.amountMinor),
-      commitment.billedMinor ?? 0n,
-    ),
-    ...(input.feePart !== undefined && { ratio: input.feePart.ratio }),
-  });
+  const { commitment, current } = input;
+  if (commitment === null || input.minimum === 'later') return [];
+  const ahead = feeLines(input, ({ isAhead }) => isAhead);
+  const sum = (lines: readonly InvoiceLine[]): Minor =>
+    lines.reduce((total, { amountMinor }) => total + amountMinor, 0n);
+  const spentMinor = commitment.billedMinor + sum(billed) - sum(ahead);
+  const { commitmentMinor, ratio = wholeRatio } = commitment;
+  const amountMinor = trueUp({ commitmentMinor, feeMinor: 0n, usageMinor: spentMinor, ratio });
   if (amountMinor === 0n) return [];
+  const { currency } = current.definition;
   return [
     {
       kind: 'adjustment',
       chargeId: null,
       meterId: null,
-      planVersionId: input.planVersionId,
-      description: `Commitment, at least ${formatMoney(commitment.commitmentMinor, currency)}`,
+      planVersionId: current.planVersionId,
+      description: `Commitment, at least ${formatMoney(commitmentMinor, currency)}`,
       label: null,
       quantity: null,
       unitPrice: null,
       amountMinor,
       details: {
         model: 'commitment',
-        commitment_minor: commitment.commitmentMinor.toString(),
-        missing_minor: amountMinor.toString(),
+        commitment_minor: commitmentMinor.toString(),
+        numerator: ratio.numerator.toString(),
+        denominator: ratio.denominator.toString(),
+        spent_minor: spentMinor.toString(),
       },
     },
   ];
 }
 
-/** Only meters that changed have a line. */
-function adjustmentLines(late: LateUsage, { zone, definition }: InvoiceInput): InvoiceLine[] {
-  refuseOtherCurrency(late.definition, definition);
-  const context = contextOf(late);
-  const periodText = formatPeriod(late.startMs, late.endMs, zone);
-  const lateLines = late.definition.charges.filter(isUsage).flatMap((charge) => {
-    const isLate = late.usage.some(
-      (rows) => rows.meterId === charge.meter.id && rows.thisPeriod.length > 0,
+/** Only meters that changed have a line. Minimums were due under the terms that the interval ended with. */
+function lateLines(late: LateUsage, { zone }: InvoiceInput): InvoiceLine[] {
+  const minimum = late.isLast ? 'before' : 'later';
+  const lines = late.definition.charges
+    .filter(isUsage)
+    .filter(({ meter }) => rowsOf(late, meter.id).thisPeriod.length > 0)
+    .flatMap((charge) =>
+      usageLines(
+        chargeIn(late, charge),
+        { ...usageIn(late, charge), minimum },
+        contextOf(late, late.period),
+      ),
     );
-    if (!isLate) return [];
-    return usageLines(
-      charge,
-      { ...intervalUsage(late.usage, charge.meter), minimum: 'before' },
-      context,
-    );
-  });
-  const lines = [...lateLines, ...overageLines(late.definition, late.overageMicro, context)];
-  return lines.map((line) => asAdjustment(line, periodText));
-}
-
-function refuseOtherCurrency(of: BillableDefinition, invoice: BillableDefinition): void {
-  if (of.currency !== invoice.currency) {
-    throw new RangeError('usage of other terms is in another currency than the invoice');
-  }
-}
-
-/** A rollup row with what it belongs to. */
-export type PeriodUsageRow = UsagePartial & {
-  readonly periodId: string;
-  readonly meterId: string;
-  /** '' for usage of `periodId` itself; else the closed period that this late usage belongs to. */
-  readonly adjustsPeriodId: string;
-};
-
-/**
- * Sorts the rollup rows of one billing interval for the invoice of one of its periods.
- * Late usage of an earlier period of the same interval is simply billed now; late usage of another interval is given
- * apart, by the period that it belongs to. Rows of periods that are neither billed nor this one are left out.
- * @param at `periodId` the period to invoice; `billedPeriodIds` those of the same interval that are invoiced already.
- */
-export function splitUsage<Row extends PeriodUsageRow>(
-  rows: readonly Row[],
-  at: { readonly periodId: string; readonly billedPeriodIds: readonly string[] },
-): {
-  readonly usage: readonly MeterUsage[];
-  readonly lateByPeriod: ReadonlyMap<string, readonly Row[]>;
-} {
-  const inInterval = new Set(['', at.periodId, ...at.billedPeriodIds]);
-  const own = rows.filter((row) => inInterval.has(row.adjustsPeriodId));
-  const foreign = rows.filter(
-    (row) => row.periodId === at.periodId && !inInterval.has(row.adjustsPeriodId),
+  const periodText = formatPeriod(late.period.startMs, late.period.endMs, zone);
+  return [...lines, ...overageLines(late, late.period)].map((line) =>
+    asAdjustment(line, periodText),
   );
-  const usage = [...Map.groupBy(own, (row) => row.meterId)].map(([meterId, ofMeter]) => ({
-    meterId,
-    billedBefore: ofMeter.filter((row) => at.billedPeriodIds.includes(row.periodId)),
-    thisPeriod: ofMeter.filter((row) => row.periodId === at.periodId),
-  }));
-  return { usage, lateByPeriod: Map.groupBy(foreign, (row) => row.adjustsPeriodId) };
 }
 
 /** One text for one content: keys sorted, integers as strings. Its digest tells whether two invoices are the same. */

@@ -1,9 +1,11 @@
 import { formatCreditUnits, microPerCredit } from './credits.ts';
 import { decimal, decimalOf } from './decimal.ts';
+import type { Fee } from './fees.ts';
 import { type Currency, formatAmount, formatUnitPrice, type Minor, roundToMinor } from './money.ts';
-import type { Charge, CreditTerms, Price } from './plan.ts';
+import { formatPeriod, isoInstant } from './periods.ts';
+import type { CreditTerms, Price } from './plan.ts';
 import type { RatedTier } from './rate.ts';
-import { prorate, type Ratio, type Span } from './ratio.ts';
+import { prorate, type Span } from './ratio.ts';
 
 /**
  * One line of an invoice. `quantity` is in the meter's smallest unit (usage), in micro-credits (overage), or whole
@@ -49,12 +51,14 @@ export type LineDetails =
       /** Exact amounts in major units; the line is round(total) − round(before). */
       readonly exact_total: string;
       readonly exact_before: string;
+      readonly run?: RunDetails;
     }
   | {
       readonly model: 'credits';
       readonly unit: string;
       readonly before_micro: string;
       readonly total_micro: string;
+      readonly run?: RunDetails;
     }
   | {
       /** Brings what a charge costs in the interval up to its minimum or down to its maximum. */
@@ -68,9 +72,12 @@ export type LineDetails =
       readonly bounded_before_minor: string;
     }
   | {
+      /** The part of the commitment, `numerator` / `denominator`, that fees and usage of the interval do not come to. */
       readonly model: 'commitment';
       readonly commitment_minor: string;
-      readonly missing_minor: string;
+      readonly numerator: string;
+      readonly denominator: string;
+      readonly spent_minor: string;
     }
   | {
       /** A part of a fee: `basis` × `numerator` / `denominator`, rounded once. */
@@ -80,47 +87,60 @@ export type LineDetails =
       readonly denominator: string;
     };
 
-/** What a line belongs to. */
-export type LineContext = { readonly currency: Currency; readonly planVersionId: string };
+/** The time that usage is of, under one plan version; of late usage that of its period. Instants, half-open. */
+export type RunDetails = { readonly start_at: string; readonly end_at: string };
 
-/** A fee: recurring or once. */
-export function feeLine(
-  charge: Extract<Charge, { kind: 'recurring' | 'one_time' }>,
-  context: LineContext,
-): InvoiceLine {
-  const { currency, planVersionId } = context;
-  const amountMinor = BigInt(charge.amount_minor);
-  return {
-    kind: charge.kind,
-    chargeId: charge.id,
-    meterId: null,
-    planVersionId,
-    description: charge.display_name,
-    label: null,
-    quantity: 1n,
-    unitPrice: formatAmount(amountMinor, currency),
-    amountMinor,
-    details: { model: 'flat' },
-  };
+/** What a line belongs to. */
+export type LineContext = {
+  readonly currency: Currency;
+  readonly planVersionId: string;
+  /** Of usage and credits. */
+  readonly span?: Span;
+};
+
+/** The details that a line says its time by. */
+export function runDetails({ span }: LineContext): { readonly run?: RunDetails } {
+  return span === undefined
+    ? {}
+    : { run: { start_at: isoInstant(span.startMs), end_at: isoInstant(span.endMs) } };
 }
 
-/** A fee for a part of its interval, rounded once: `Pro (15 of 31 days)`. The whole gives `feeLine`. */
-export function partOfFeeLine(
-  charge: Extract<Charge, { kind: 'recurring' | 'one_time' }>,
-  part: { readonly ratio: Ratio; readonly text: string },
-  context: LineContext,
+/** A fee, rounded once: `Pro`, `Pro (15 of 31 days)`, `Seats (3 × $5.00, 15 of 31 days)`, `Pro, Feb 1 – Feb 28, 2025`. */
+export function feeLine(
+  fee: Fee,
+  { currency, zone }: { currency: Currency; zone: string },
 ): InvoiceLine {
-  const whole = feeLine(charge, context);
+  const { quantity, part, covers } = fee;
+  const whole = fee.amountMinor * quantity;
+  const each = formatAmount(fee.amountMinor, currency);
+  const arithmetic = [
+    ...(quantity === 1n ? [] : [`${quantity} × ${formatUnitPrice(each, currency)}`]),
+    ...(part === null ? [] : [part.text]),
+  ];
+  const text = arithmetic.length === 0 ? fee.name : `${fee.name} (${arithmetic.join(', ')})`;
+  const names =
+    fee.isAhead && covers !== null ? `, ${formatPeriod(covers.startMs, covers.endMs, zone)}` : '';
+  const line = {
+    kind: fee.kind,
+    chargeId: fee.chargeId,
+    meterId: null,
+    planVersionId: fee.planVersionId,
+    description: `${text}${names}`,
+    label: null,
+    quantity,
+    covers,
+  };
+  if (part === null) {
+    return { ...line, unitPrice: each, amountMinor: whole, details: { model: 'flat' } };
+  }
   const { numerator, denominator } = part.ratio;
-  if (numerator === denominator) return whole;
   return {
-    ...whole,
-    description: `${charge.display_name} (${part.text})`,
+    ...line,
     unitPrice: null,
-    amountMinor: prorate(whole.amountMinor, part.ratio),
+    amountMinor: prorate(whole, part.ratio),
     details: {
       model: 'prorated',
-      basis_minor: charge.amount_minor,
+      basis_minor: whole.toString(),
       numerator: numerator.toString(),
       denominator: denominator.toString(),
     },
@@ -134,8 +154,9 @@ export function partOfFeeLine(
 export function overageLine(
   terms: CreditTerms,
   micro: { readonly before: bigint; readonly total: bigint },
-  { currency, planVersionId }: LineContext,
+  context: LineContext,
 ): InvoiceLine {
+  const { currency, planVersionId } = context;
   const price = overagePrice(terms);
   if (price === null) throw new RangeError('overage was recorded on a plan without a price for it');
   const minorOf = (quantity: bigint): Minor =>
@@ -156,6 +177,7 @@ export function overageLine(
       unit: terms.unit,
       before_micro: micro.before.toString(),
       total_micro: micro.total.toString(),
+      ...runDetails(context),
     },
   };
 }

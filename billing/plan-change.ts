@@ -1,35 +1,40 @@
 import { discountOn, type Off } from './discount.ts';
-import { type InvoiceLine, type LineContext } from './line.ts';
-import { formatAmount, type Minor } from './money.ts';
+import { type InvoiceLine } from './line.ts';
+import { type Currency, formatAmount, type Minor } from './money.ts';
 import type { BillableDefinition, PlanDefinition } from './plan.ts';
 import { prorate, type Proration, type Ratio, ratioLeft, ratioText, type Span } from './ratio.ts';
-import { type Settlement, type Totals, totalUp } from './totals.ts';
 
 /**
- * A change of plan in mid-period. What was paid for the time that is left is given back, the new fee for that time is
+ * A change of plan in mid-period. What was paid for the time that is left is given back, the new fees for that time are
  * charged; each is rounded on its own. The day of the change belongs to the new plan.
  */
 export type FeeChange = {
-  /** What was really paid: after discounts, for the span that it paid for. */
-  readonly paid: { readonly name: string; readonly minor: Minor; readonly span: Span };
-  /** The new plan's fee for a whole interval, before its discount. */
-  readonly next: { readonly name: string; readonly feeMinor: Minor; readonly off: Off | null };
-  /** The billing interval that the change falls in. */
-  readonly interval: Span;
   readonly atMs: number;
   readonly zone: string;
-  readonly proration: Proration;
-  /** True: the plans bill in other intervals, so that a whole one of the new plan begins with the change. */
-  readonly isIntervalReset: boolean;
+  readonly currency: Currency;
+  /** What was really paid, after discounts, for the span that it paid for. */
+  readonly paid: readonly SpanFee[];
+  /** The new fees after their discounts, for the whole interval that each is of. */
+  readonly next: readonly SpanFee[];
 };
 
-/** Both from zero up, in minor units. */
-export type ChangeAmounts = { readonly creditMinor: Minor; readonly chargeMinor: Minor };
+/** An amount for a span of time, which is shared over it as the plan says. */
+export type SpanFee = {
+  readonly chargeId: string | null;
+  readonly planVersionId: string;
+  readonly name: string;
+  readonly minor: Minor;
+  readonly span: Span;
+  readonly proration: Proration;
+};
 
 /** A fee after its discount, which is taken before any proration. */
 export function feeAfter(feeMinor: Minor, off: Off | null): Minor {
   return off === null ? feeMinor : feeMinor - discountOn(feeMinor, off);
 }
+
+/** Both from zero up, in minor units. */
+export type ChangeAmounts = { readonly creditMinor: Minor; readonly chargeMinor: Minor };
 
 /** A change worked out from what is left of both fees. Ratios are parts of what was paid, and of the new fee. */
 export function changeAmounts(
@@ -43,69 +48,56 @@ export function changeAmounts(
 }
 
 /**
- * The credit line and the charge line of a change. Undoing a change at the same instant gives the opposite amounts: what
- * is then paid for is the rest of the interval.
- * @throws RangeError when the change lies outside of the interval.
+ * The credit lines and then the charge lines of a change; none for a fee of nothing, or for less than a day (or a second)
+ * of it. Undoing a change at the same instant gives the opposite amounts: what is then paid for is the rest of the
+ * interval.
+ * @throws RangeError when the change lies after one of the spans.
  */
-export function changeLines(change: FeeChange, context: LineContext): InvoiceLine[] {
-  const { paid, next, atMs, zone, proration, isIntervalReset } = change;
-  const paidLeft = ratioLeft(atMs, paid.span, zone, proration);
-  const nextLeft = isIntervalReset
-    ? { numerator: 1n, denominator: 1n }
-    : ratioLeft(atMs, change.interval, zone, proration);
-  const { creditMinor, chargeMinor } = changeAmounts(
-    { minor: paid.minor, left: paidLeft },
-    { ...next, left: nextLeft },
-  );
-  const basis = feeAfter(next.feeMinor, next.off);
+export function changeLines(change: FeeChange): InvoiceLine[] {
   return [
-    partLine(
-      { kind: 'adjustment', text: `Unused part of ${paid.name}`, basis: -paid.minor },
-      { amountMinor: -creditMinor, left: paidLeft, proration },
-      context,
-    ),
-    partLine(
-      { kind: 'recurring', text: next.name, basis },
-      { amountMinor: chargeMinor, left: nextLeft, proration },
-      context,
-    ),
+    ...change.paid.flatMap((fee) => partLine(fee, { change, isCredit: true })),
+    ...change.next.flatMap((fee) => partLine(fee, { change, isCredit: false })),
   ];
 }
 
 function partLine(
-  of: { readonly kind: 'adjustment' | 'recurring'; readonly text: string; readonly basis: Minor },
-  part: { readonly amountMinor: Minor; readonly left: Ratio; readonly proration: Proration },
-  { currency, planVersionId }: LineContext,
-): InvoiceLine {
-  const { amountMinor, left } = part;
+  fee: SpanFee,
+  { change, isCredit }: { readonly change: FeeChange; readonly isCredit: boolean },
+): InvoiceLine[] {
+  const { span, proration } = fee;
+  const startMs = Math.max(change.atMs, span.startMs);
+  if (fee.minor === 0n || isShorterThanASecond(span)) return [];
+  const left = ratioLeft(startMs, span, change.zone, proration);
+  if (left.numerator === 0n) return [];
   const isWhole = left.numerator === left.denominator;
-  return {
-    kind: of.kind,
-    chargeId: null,
-    meterId: null,
-    planVersionId,
-    description: isWhole ? of.text : `${of.text} (${ratioText(left, part.proration)})`,
-    label: null,
-    quantity: 1n,
-    unitPrice: isWhole ? formatAmount(amountMinor, currency) : null,
-    amountMinor,
-    details: {
-      model: 'prorated',
-      basis_minor: of.basis.toString(),
-      numerator: left.numerator.toString(),
-      denominator: left.denominator.toString(),
+  const basis = isCredit ? -fee.minor : fee.minor;
+  const amountMinor = prorate(basis, left);
+  const text = isCredit ? `Unused part of ${fee.name}` : fee.name;
+  return [
+    {
+      kind: isCredit ? 'adjustment' : 'recurring',
+      chargeId: fee.chargeId,
+      meterId: null,
+      planVersionId: fee.planVersionId,
+      description: isWhole ? text : `${text} (${ratioText(left, proration)})`,
+      label: null,
+      quantity: 1n,
+      unitPrice: isWhole ? formatAmount(amountMinor, change.currency) : null,
+      amountMinor,
+      details: {
+        model: 'prorated',
+        basis_minor: basis.toString(),
+        numerator: left.numerator.toString(),
+        denominator: left.denominator.toString(),
+      },
+      covers: { startMs, endMs: span.endMs },
     },
-  };
+  ];
 }
 
-/** The invoice of a change: preview and invoice are this one call. Discounts are in the fees already. */
-export function assembleChange(
-  change: FeeChange,
-  context: LineContext,
-  settlement: Omit<Settlement, 'coupons'>,
-): Totals & { readonly lines: readonly InvoiceLine[] } {
-  const lines = changeLines(change, context);
-  return { lines, ...totalUp(lines, { ...settlement, coupons: [] }) };
+/** Such a rest cannot be divided any further. */
+function isShorterThanASecond({ startMs, endMs }: Span): boolean {
+  return Math.floor(endMs / 1000) <= Math.floor(startMs / 1000);
 }
 
 /** When a change happens unless it is asked for otherwise, and whether the new plan's interval begins with it. */

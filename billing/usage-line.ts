@@ -1,5 +1,5 @@
 import { decimal, type Decimal, decimalOf, Exact, plainText } from './decimal.ts';
-import type { InvoiceLine, LineContext } from './line.ts';
+import { type InvoiceLine, type LineContext, runDetails } from './line.ts';
 import { type Currency, formatMoney, formatUnitPrice, type Minor, roundToMinor } from './money.ts';
 import type { UsageCharge } from './plan.ts';
 import { formatQuantity, formatUnits } from './quantity.ts';
@@ -46,11 +46,8 @@ export function usageLines(
  * A meter's line: the price of the interval's total less what was billed before. Each of the two is rounded once, so
  * that the lines of an interval that is billed in parts add up to the line of the interval billed as a whole.
  */
-function usageLine(
-  charge: UsageCharge,
-  usage: IntervalUsage,
-  { currency, planVersionId }: LineContext,
-): InvoiceLine {
+function usageLine(charge: UsageCharge, usage: IntervalUsage, context: LineContext): InvoiceLine {
+  const { currency, planVersionId } = context;
   const rated = rateUsage(charge, usage);
   const { text, unitPrice } = explain(charge, usage, currency);
   // A LATEST value may fall: what is billed is then a difference without a quantity of its own.
@@ -85,6 +82,7 @@ function usageLine(
       tiers_before: rated.tiersBefore,
       exact_total: plainText(rated.total),
       exact_before: plainText(rated.before),
+      ...runDetails(context),
     },
   };
 }

@@ -2,13 +2,28 @@
  * The invoices of a change of plan and of fees in advance. Preview and real change call these functions, so that what
  * was shown is what is invoiced.
  */
-import type { InvoiceDraft } from '../billing/invoice.ts';
-import { type ChangeTiming, changeTiming } from '../billing/plan-change.ts';
-import type { PlanDefinition } from '../billing/plan.ts';
+import { afterDiscounts, type Coupon, discountLines } from '../billing/discount.ts';
+import { dueFees, wholeInterval } from '../billing/fees.ts';
+import { draftOf, type InvoiceDraft } from '../billing/invoice.ts';
+import { feeLine } from '../billing/line.ts';
+import { boundary, recurrenceOf } from '../billing/periods.ts';
+import {
+  changeLines,
+  type ChangeTiming,
+  changeTiming,
+  type SpanFee,
+} from '../billing/plan-change.ts';
+import type { Charge, PlanDefinition } from '../billing/plan.ts';
+import type { Span } from '../billing/ratio.ts';
+import { readAccountBalance } from './account-balance.ts';
 import type { Reader } from './db.ts';
+import { type BilledLine, feeTermsOf, readBilledLines, stretchesOf } from './fee-terms.ts';
 import { listPeriods, type Period } from './periods.ts';
-import { insertedRow } from './query.ts';
+import { selectRows } from './query.ts';
+import { readAddOns } from './subscription-add-ons.ts';
+import { readCoupons } from './subscription-coupons.ts';
 import type { Subscription } from './subscriptions.ts';
+import { readTaxation } from './taxation.ts';
 
 export type PlanChangeDraft = {
   readonly timing: ChangeTiming;
@@ -18,46 +33,280 @@ export type PlanChangeDraft = {
   readonly invoice: InvoiceDraft | null;
 };
 
-/** What a change of plan at `at` does, and what it invoices at once. */
+type Change = {
+  readonly toVersionId: string;
+  readonly at: Date;
+  readonly timing: 'now' | 'period_end' | 'default';
+};
+
+/**
+ * What a change of plan at `at` does, and what it invoices at once: the unused part of fees that are billed already is
+ * given back, and new fees are charged that are billed in advance, or whose interval was billed by an early close.
+ * Everything else is on the invoice of the period.
+ * @throws RangeError when the subscription has no period at `at`, or the new version is in another currency.
+ */
 export async function draftPlanChange(
   db: Reader,
   subscription: Subscription,
-  change: {
-    readonly toVersionId: string;
-    readonly at: Date;
-    readonly timing: 'now' | 'period_end' | 'default';
-  },
+  change: Change,
 ): Promise<PlanChangeDraft> {
-  const next = await readDefinition(db, change.toVersionId);
-  const usual = changeTiming(subscription.definition, next);
-  const periods = await listPeriods(db, subscription.id, ['scheduled', 'open', 'closing']);
+  const versions = await readDefinitions(db, [change.toVersionId]);
+  const next = versions.get(change.toVersionId);
+  if (next === undefined) throw new RangeError(`there is no plan version ${change.toVersionId}`);
+  if (next.currency !== subscription.currency) {
+    throw new RangeError(
+      `a subscription in ${subscription.currency} has no plan in ${next.currency}`,
+    );
+  }
+  const periods = await listPeriods(db, subscription.id);
   const current = periods.find(({ startAt, endAt }) => startAt <= change.at && change.at < endAt);
-  if (
-    change.timing === 'period_end' ||
-    (change.timing === 'default' && usual.kind === 'period_end')
-  ) {
-    const effectiveAt = current?.intervalEndAt ?? change.at;
-    return { timing: { kind: 'period_end' }, effectiveAt, invoice: null };
+  if (current === undefined) {
+    throw new RangeError(`${subscription.id} has no period at ${change.at.toISOString()}`);
+  }
+  const usual = changeTiming(subscription.definition, next);
+  if (isLater(change, usual)) {
+    return {
+      timing: { kind: 'period_end' },
+      effectiveAt: current.intervalEndAt,
+      invoice: null,
+    };
   }
   const timing: ChangeTiming =
     usual.kind === 'now' ? usual : { kind: 'now', isIntervalReset: false };
-  return { timing, effectiveAt: change.at, invoice: null };
+  const of = {
+    subscription,
+    periods,
+    current,
+    next,
+    change,
+    isIntervalReset: timing.isIntervalReset,
+  };
+  return { timing, effectiveAt: change.at, invoice: await draftChangeInvoice(db, of) };
 }
 
-async function readDefinition(db: Reader, planVersionId: string): Promise<PlanDefinition> {
-  const row = await insertedRow<{ definition: PlanDefinition }>(
+function isLater({ timing }: Change, usual: ChangeTiming): boolean {
+  return timing === 'period_end' || (timing === 'default' && usual.kind === 'period_end');
+}
+
+type Of = {
+  readonly subscription: Subscription;
+  readonly periods: readonly Period[];
+  readonly current: Period;
+  readonly next: PlanDefinition;
+  readonly change: Change;
+  readonly isIntervalReset: boolean;
+};
+
+async function draftChangeInvoice(db: Reader, of: Of): Promise<InvoiceDraft | null> {
+  const { subscription, current, next, change } = of;
+  const atMs = change.at.getTime();
+  const { lines: billed } = await readBilledLines(db, {
+    subscriptionId: subscription.id,
+    fromMs: current.intervalStartAt.getTime(),
+    exceptPeriodId: null,
+  });
+  const versions = await readDefinitions(
     db,
-    'SELECT definition FROM plan_versions WHERE id = ?',
-    [planVersionId],
+    billed.map(({ planVersionId }) => planVersionId),
   );
-  return row.definition;
+  const unused = unusedLines(billed, of);
+  const interval = await intervalAfter(db, of);
+  const lines = changeLines({
+    atMs,
+    zone: subscription.timeZone,
+    currency: next.currency,
+    paid: unused.map((line) => spanFee(line, versions)),
+    next: await nextFees(db, of, { billed, unused, versions, interval }),
+  });
+  if (lines.length === 0) return null;
+  const charges = [next, ...versions.values()].flatMap((definition) => definition.charges);
+  return draftOf(
+    lines,
+    {
+      startMs: atMs,
+      endMs: interval.covered.endMs,
+      zone: subscription.timeZone,
+      coupons: [],
+      taxation: await readTaxation(db, {
+        ...subscription,
+        definition: { ...next, charges },
+        addOns: await readAddOns(db, subscription.id, interval.covered),
+      }),
+      balanceMinor: await readAccountBalance(db, { ...subscription, currency: next.currency }),
+    },
+    next.currency,
+  );
+}
+
+/**
+ * For each charge the latest line that covers time from `at` on, unless it was given back since. Add-ons go on under the
+ * new plan, save when another interval begins: then they are billed with it.
+ */
+function unusedLines(
+  billed: readonly BilledLine[],
+  { change, isIntervalReset }: Of,
+): readonly BilledLine[] {
+  const ahead = billed.filter(
+    ({ chargeId, covers }) =>
+      covers.endMs > change.at.getTime() && (isIntervalReset || !chargeId.startsWith('sad_')),
+  );
+  const latest = new Map(ahead.map((line) => [line.chargeId, line]));
+  return [...latest.values()].filter(({ isGivenBack }) => !isGivenBack);
+}
+
+function spanFee(line: BilledLine, versions: ReadonlyMap<string, PlanDefinition>): SpanFee {
+  const { chargeId, planVersionId, covers: span, paidMinor } = line;
+  const definition = versions.get(planVersionId);
+  const charge = definition?.charges.find(({ id }) => id === chargeId);
+  return {
+    chargeId,
+    planVersionId,
+    name: charge?.display_name ?? line.name,
+    minor: paidMinor > 0n ? paidMinor : 0n,
+    span,
+    proration: definition?.proration ?? 'day',
+  };
+}
+
+/** The interval that the new fees are for: the part from the change on, and the whole that they are a part of. */
+type Interval = { readonly index: number; readonly covered: Span; readonly whole: Span };
+
+async function intervalAfter(
+  db: Reader,
+  { subscription, periods, current, next, change, isIntervalReset }: Of,
+): Promise<Interval> {
+  const startMs = change.at.getTime();
+  const { timeZone } = subscription;
+  if (!isIntervalReset) {
+    const { intervalIndex: index } = current;
+    const { whole } = await feeTermsOf(db, { subscription, periods, intervalIndex: index });
+    return { index, covered: { startMs, endMs: current.intervalEndAt.getTime() }, whole };
+  }
+  const endMs = boundary(startMs, timeZone, recurrenceOf(next), 1);
+  const covered = { startMs, endMs };
+  return {
+    index: current.intervalIndex + 1,
+    covered,
+    whole: wholeInterval(covered, next, timeZone),
+  };
+}
+
+type Billed = {
+  readonly billed: readonly BilledLine[];
+  readonly unused: readonly BilledLine[];
+  readonly versions: ReadonlyMap<string, PlanDefinition>;
+  readonly interval: Interval;
+};
+
+/**
+ * The new fees that are charged at once. A fee that the interval had before, and that was given back since, comes back as
+ * it was paid, so that a change and its undoing at once come to nothing whatever coupons there are.
+ */
+async function nextFees(db: Reader, of: Of, so: Billed): Promise<readonly SpanFee[]> {
+  const { next, change, periods, current, isIntervalReset } = of;
+  const isBilled =
+    !isIntervalReset &&
+    periods.some(
+      (other) =>
+        other.intervalIndex === current.intervalIndex &&
+        other.seq < current.seq &&
+        other.state === 'closed',
+    );
+  const charges = next.charges
+    .filter((charge) => charge.kind === 'recurring')
+    .filter((charge) => charge.bill_in === 'advance' || isBilled);
+  const minors = await feesAfterCoupons(db, of, { ...so, charges });
+  const atMs = change.at.getTime();
+  return charges.map((charge, index): SpanFee => {
+    const before = so.billed.findLast(
+      ({ chargeId, covers, isGivenBack }) =>
+        chargeId === charge.id && !isGivenBack && covers.startMs <= atMs && atMs < covers.endMs,
+    );
+    if (before !== undefined) return spanFee(before, so.versions);
+    return {
+      chargeId: charge.id,
+      planVersionId: change.toVersionId,
+      name: charge.display_name,
+      minor: minors[index] ?? 0n,
+      span: so.interval.whole,
+      proration: next.proration ?? 'day',
+    };
+  });
+}
+
+/** Whole fees, less what the subscription's coupons take off them. */
+async function feesAfterCoupons(
+  db: Reader,
+  { subscription, next, change }: Of,
+  {
+    charges,
+    interval,
+    unused,
+  }: Billed & { readonly charges: readonly Extract<Charge, { kind: 'recurring' }>[] },
+): Promise<readonly bigint[]> {
+  const lines = charges.map(({ id, amount_minor }) => ({
+    chargeId: id,
+    amountMinor: BigInt(amount_minor),
+  }));
+  if (lines.length === 0) return [];
+  const coupons: readonly Coupon[] = await readCoupons(db, {
+    subscriptionId: subscription.id,
+    intervalIndex: interval.index,
+    definition: next,
+    addOns: [],
+    at: change.at,
+    // What a fixed amount took off the fees that are given back is free for the new ones.
+    isTakenAnew: unused.some(({ amountMinor, paidMinor }) => paidMinor < amountMinor),
+  });
+  return afterDiscounts(lines, discountLines(lines, coupons));
+}
+
+async function readDefinitions(
+  db: Reader,
+  ids: readonly string[],
+): Promise<ReadonlyMap<string, PlanDefinition>> {
+  const rows = await selectRows<{ id: string; definition: PlanDefinition }>(
+    db,
+    'SELECT id, definition FROM plan_versions WHERE id = ANY (?::text[])',
+    [ids],
+  );
+  return new Map(rows.map(({ id, definition }) => [id, definition]));
 }
 
 /** The fees in advance of the interval that `period` begins; null when there are none, or all are billed already. */
 export async function draftAdvanceInvoice(
-  _db: Reader,
-  _subscription: Subscription,
-  _period: Period,
+  db: Reader,
+  subscription: Subscription,
+  period: Period,
 ): Promise<InvoiceDraft | null> {
-  return null;
+  const { id: subscriptionId, timeZone: zone } = subscription;
+  const periods = await listPeriods(db, subscriptionId);
+  const { intervalIndex } = period;
+  const terms = await feeTermsOf(db, { subscription, periods, intervalIndex });
+  const billed = await readBilledLines(db, {
+    subscriptionId,
+    fromMs: terms.interval.startMs,
+    exceptPeriodId: null,
+  });
+  const fees = dueFees(stretchesOf(terms, 'advance'), {
+    ...terms,
+    lines: billed.lines,
+    isAhead: false,
+  });
+  const [first] = terms.stretches;
+  if (fees.length === 0 || first === undefined) return null;
+  const { currency } = first.definition;
+  const charges = terms.stretches.flatMap(({ definition }) => definition.charges);
+  const of = { ...subscription, definition: { ...first.definition, charges }, addOns: [] };
+  return draftOf(
+    fees.map((fee) => feeLine(fee, { currency, zone })),
+    {
+      ...terms.interval,
+      zone,
+      coupons: await readCoupons(db, { ...of, subscriptionId, intervalIndex, at: period.startAt }),
+      taxation: await readTaxation(db, of),
+      balanceMinor: await readAccountBalance(db, { ...subscription, currency }),
+    },
+    currency,
+  );
 }

@@ -1,23 +1,24 @@
-/** What `assembleInvoice` is given, read from the rollups and the ledger: the same for the estimate and for the final invoice. */
-import {
-  type InvoiceInput,
-  type LateUsage,
-  type MeterUsage,
-  type OverageUsage,
-  splitUsage,
-} from '../billing/invoice.ts';
+/** What `assembleInvoice` is given, read from usage, lines and the ledger: the same for the estimate and for the final invoice. */
+import { dueAddOnFees, dueFees, type Fee, weighed } from '../billing/fees.ts';
+import type { AddOnTerm, Commitment, InvoiceInput } from '../billing/invoice.ts';
+import type { PlanDefinition } from '../billing/plan.ts';
+import type { Span } from '../billing/ratio.ts';
 import { readAccountBalance } from './account-balance.ts';
 import type { Reader } from './db.ts';
+import {
+  type BilledLines,
+  type FeeTerms,
+  feeTermsOf,
+  readBilledLines,
+  stretchesOf,
+} from './fee-terms.ts';
 import { listPeriods, type Period } from './periods.ts';
 import { insertedRow } from './query.ts';
+import { readAddOns } from './subscription-add-ons.ts';
+import { readCoupons } from './subscription-coupons.ts';
 import type { Subscription } from './subscriptions.ts';
-import {
-  creditUsageForInterval,
-  type CreditUsageRow,
-  usageBilledLater,
-  usageForInterval,
-  type UsageRow,
-} from './usage.ts';
+import { readTaxation } from './taxation.ts';
+import { ratedRun, readPeriodUsage } from './usage-runs.ts';
 
 /** Reads everything that the invoice of `period` is worked out from, as of this transaction. */
 export async function readInvoiceInput(
@@ -26,146 +27,198 @@ export async function readInvoiceInput(
   period: Period,
 ): Promise<InvoiceInput> {
   const periods = await listPeriods(db, subscription.id);
-  const interval = intervalOf(periods, period);
-  const billed = interval.filter((other) => other.seq < period.seq).map(({ id }) => id);
-  const rows = await usageForInterval(db, subscription.id, period.intervalIndex);
-  const credits = await creditUsageForInterval(db, subscription.id, period.intervalIndex);
-  const { usage, lateByPeriod } = splitUsage(rows, {
-    periodId: period.id,
-    billedPeriodIds: billed,
-  });
-  const isOwn = belongsTo(interval);
-  const lateCredits = Map.groupBy(
-    credits.filter((row) => row.periodId === period.id && !isOwn(row)),
-    (row) => row.adjustsPeriodId,
+  const usage = await readPeriodUsage(db, { subscriptionId: subscription.id, period, periods });
+  const current = usage.own.at(-1);
+  if (current === undefined) throw new Error(`period ${period.id} has no segment`);
+  const fees = await readFees(db, { subscription, period, periods, version: current });
+  const late = usage.late.map((run) => ({
+    ...ratedRun(run),
+    period: run.period,
+    isLast: run.isLast,
+  }));
+  const earlier = usage.own.slice(0, -1).map((run) => ratedRun(run));
+  const charges = new Map(
+    [
+      ...[current, ...usage.own, ...usage.late].map(({ definition }) => definition),
+      ...fees.definitions,
+    ]
+      .flatMap((definition) => definition.charges)
+      .map((charge) => [charge.id, charge]),
   );
-  const late: LateUsage[] = [];
-  for (const adjusted of periods) {
-    const lateRows = lateByPeriod.get(adjusted.id) ?? [];
-    const lateCreditRows = lateCredits.get(adjusted.id) ?? [];
-    if (lateRows.length + lateCreditRows.length === 0) continue;
-    const of = { subscription, periods, period, adjusted };
-    late.push(await readLate(db, of, { rows: lateRows, credits: lateCreditRows }));
-  }
-  const ownCredits = credits.filter((row) => isOwn(row));
+  const of = {
+    environment: subscription.environment,
+    subscriberId: subscription.subscriberId,
+    subscriptionId: subscription.id,
+    definition: { ...current.definition, charges: [...charges.values()] },
+    addOns: fees.addOns,
+  };
   return {
-    planVersionId: subscription.planVersionId,
-    definition: subscription.definition,
     zone: subscription.timeZone,
     startMs: period.startAt.getTime(),
     endMs: period.endAt.getTime(),
-    feeDue: billed.length === 0,
-    oneTimeDue: period.seq === 0,
-    usage,
-    overageMicro: {
-      billedBefore: sumOverage(ownCredits.filter((row) => billed.includes(row.periodId))),
-      thisPeriod: sumOverage(ownCredits.filter((row) => row.periodId === period.id)),
-    },
+    fees: fees.due,
+    current: ratedRun(current),
+    earlier,
     late,
-    minimum: interval.some((other) => other.seq > period.seq) ? 'later' : 'now',
-    taxRates: [],
+    minimum: isContinued(periods, period) ? 'later' : 'now',
+    commitment: fees.commitment,
+    coupons: await readCoupons(db, {
+      ...of,
+      intervalIndex: period.intervalIndex,
+      at: period.endAt,
+      periodId: period.id,
+      aheadChargeIds: fees.due.filter(({ isAhead }) => isAhead).map(({ chargeId }) => chargeId),
+    }),
+    taxation: await readTaxation(db, of),
     balanceMinor: await readAccountBalance(db, {
       ...subscription,
-      currency: subscription.definition.currency,
+      currency: current.definition.currency,
     }),
   };
 }
 
-function intervalOf(periods: readonly Period[], period: Period): readonly Period[] {
-  return periods.filter((other) => other.intervalIndex === period.intervalIndex);
+/** Whether a later part of the same interval follows. */
+function isContinued(periods: readonly Period[], period: Period): boolean {
+  return periods.some(
+    (other) => other.intervalIndex === period.intervalIndex && other.seq > period.seq,
+  );
 }
 
-/** Usage of an interval, whether it came in time or after one of the interval's periods was closed. */
-function belongsTo(
-  interval: readonly Period[],
-): (row: { readonly adjustsPeriodId: string }) => boolean {
-  const ids = new Set(['', ...interval.map(({ id }) => id)]);
-  return (row) => ids.has(row.adjustsPeriodId);
-}
-
-function sumOverage(rows: readonly CreditUsageRow[]): bigint {
-  return rows.reduce((sum, row) => sum + row.overageMicro, 0n);
-}
-
-type Late = {
-  readonly subscription: Subscription;
-  readonly periods: readonly Period[];
-  /** The one that is invoiced now. */
-  readonly period: Period;
-  /** The closed one, of an earlier interval, that the late usage belongs to. */
-  readonly adjusted: Period;
+type Fees = {
+  readonly due: readonly Fee[];
+  readonly addOns: readonly AddOnTerm[];
+  readonly commitment: Commitment | null;
+  /** Terms that fees belong to, besides those of usage. */
+  readonly definitions: readonly PlanDefinition[];
 };
 
-/** Late usage is priced on top of all that its interval was billed for: in time, and late on invoices before this one. */
-async function readLate(
-  db: Reader,
-  of: Late,
-  now: { readonly rows: readonly UsageRow[]; readonly credits: readonly CreditUsageRow[] },
-): Promise<LateUsage> {
-  const { subscription, adjusted } = of;
-  const interval = intervalOf(of.periods, adjusted);
-  const isOwn = belongsTo(interval);
-  const own = await usageForInterval(db, subscription.id, adjusted.intervalIndex);
-  const earlier = {
-    periodIds: interval.map(({ id }) => id),
-    intervalIndex: adjusted.intervalIndex,
-    beforeSeq: of.period.seq,
-  };
-  const ownCredits = await creditUsageForInterval(db, subscription.id, adjusted.intervalIndex);
-  const before = [
-    ...own.filter((row) => isOwn(row)),
-    ...(await usageBilledLater(db, subscription.id, earlier)),
+type Of = {
+  readonly subscription: Subscription;
+  readonly period: Period;
+  readonly periods: readonly Period[];
+  readonly version: { readonly planVersionId: string; readonly definition: PlanDefinition };
+};
+
+/**
+ * Fees in arrears are due with the first invoice of their interval, and what it does not cover with a later one; those
+ * in advance of the next interval with the last invoice before it, unless it was billed ahead already.
+ */
+async function readFees(db: Reader, of: Of): Promise<Fees> {
+  const { subscription, period, periods, version } = of;
+  const own = await feeTermsOf(db, { subscription, periods, intervalIndex: period.intervalIndex });
+  const next = nextInterval(of);
+  const ahead =
+    next === null ? null : await feeTermsOf(db, { subscription, periods, intervalIndex: next });
+  const billed = await readBilledLines(db, {
+    subscriptionId: subscription.id,
+    fromMs: own.interval.startMs,
+    exceptPeriodId: period.id,
+  });
+  // While an earlier part is not invoiced yet, the interval's fees are its.
+  const isDue = periods.every(
+    (other) =>
+      other.intervalIndex !== period.intervalIndex ||
+      other.seq >= period.seq ||
+      other.state === 'closed',
+  );
+  const addOns = await readAddOns(db, subscription.id, spanOf(period, own));
+  const { lines } = billed;
+  const arrears = stretchesOf(own, 'arrears');
+  const proration = version.definition.proration ?? 'day';
+  const due = [
+    ...(await oneTimeFees(db, of, billed)),
+    ...(isDue ? dueFees(arrears, { ...own, lines, isAhead: false }) : []),
+    ...(ahead === null
+      ? []
+      : dueFees(stretchesOf(ahead, 'advance'), { ...ahead, lines, isAhead: true })),
+    ...dueAddOnFees(isDue ? addOns : addOns.filter(({ kind }) => kind === 'one_time'), {
+      ...own,
+      ...billed,
+      planVersionId: version.planVersionId,
+      proration,
+    }),
   ];
-  const version = await readVersionOfPeriod(db, adjusted.id);
   return {
-    planVersionId: version.planVersionId,
-    definition: version.definition,
-    startMs: adjusted.startAt.getTime(),
-    endMs: adjusted.endAt.getTime(),
-    usage: byMeter(before, now.rows),
-    overageMicro: {
-      billedBefore:
-        sumOverage(ownCredits.filter((row) => isOwn(row))) +
-        (await readEarlierLateOverage(db, of, interval)),
-      thisPeriod: sumOverage(now.credits),
-    } satisfies OverageUsage,
+    due,
+    addOns,
+    commitment: await readCommitment(db, of, { own, billed }),
+    definitions: [...own.stretches, ...(ahead?.stretches ?? [])].map(
+      ({ definition }) => definition,
+    ),
   };
 }
 
-function byMeter(before: readonly UsageRow[], now: readonly UsageRow[]): readonly MeterUsage[] {
-  return [...new Set(now.map((row) => row.meterId))].map((meterId) => ({
-    meterId,
-    billedBefore: before.filter((row) => row.meterId === meterId),
-    thisPeriod: now.filter((row) => row.meterId === meterId),
-  }));
+/** Recurring add-ons are billed for the whole interval at once, also when the period is a part of it. */
+function spanOf(period: Period, { interval }: FeeTerms): Span {
+  return {
+    startMs: period.startAt.getTime(),
+    endMs: Math.max(period.endAt.getTime(), interval.endMs),
+  };
 }
 
-async function readEarlierLateOverage(
-  db: Reader,
-  of: Late,
-  interval: readonly Period[],
-): Promise<bigint> {
-  const row = await insertedRow<{ micro: bigint }>(
-    db,
-    `SELECT coalesce(sum(r.overage_micro), 0)::numeric(38,0) AS micro
-     FROM credit_rollups r JOIN segments s ON s.id = r.segment_id JOIN periods p ON p.id = s.period_id
-     WHERE r.subscription_id = ? AND r.adjusts_period_id = ANY (?::text[]) AND p.interval_index <> ? AND p.seq < ?`,
-    [of.subscription.id, interval.map(({ id }) => id), of.adjusted.intervalIndex, of.period.seq],
-  );
-  return row.micro;
+/** The number of the interval that follows, when the period is the last of its own and the subscription goes on. */
+function nextInterval({ subscription, period, periods }: Of): number | null {
+  const next = periods.find(({ seq }) => seq > period.seq);
+  if (next === undefined || next.intervalIndex === period.intervalIndex) return null;
+  const { cancelAt } = subscription;
+  return cancelAt !== null && cancelAt <= next.startAt ? null : next.intervalIndex;
 }
 
-async function readVersionOfPeriod(
+/** What is due once, with the first invoice of the subscription: by the terms that it began under. */
+async function oneTimeFees(
   db: Reader,
-  periodId: string,
-): Promise<{
-  readonly planVersionId: string;
-  readonly definition: InvoiceInput['definition'];
-}> {
-  return insertedRow(
-    db,
-    `SELECT v.id AS "planVersionId", v.definition FROM segments s JOIN plan_versions v ON v.id = s.plan_version_id
-     WHERE s.period_id = ? ORDER BY s.from_at LIMIT 1`,
-    [periodId],
+  { period, subscription, periods }: Of,
+  billed: BilledLines,
+): Promise<readonly Fee[]> {
+  if (period.seq !== 0) return [];
+  const { intervalIndex } = period;
+  const terms = await feeTermsOf(db, { subscription, periods, intervalIndex });
+  const [first] = terms.stretches;
+  if (first === undefined) return [];
+  return first.definition.charges.flatMap((charge): readonly Fee[] =>
+    charge.kind !== 'one_time' || billed.billedOnce.has(charge.id)
+      ? []
+      : [
+          {
+            kind: 'one_time',
+            chargeId: charge.id,
+            planVersionId: first.planVersionId,
+            name: charge.display_name,
+            amountMinor: BigInt(charge.amount_minor),
+            quantity: 1n,
+            part: null,
+            covers: null,
+            isAhead: false,
+          },
+        ],
   );
+}
+
+/** Due by the terms that the interval ends with, for the part of it that the subscription has. */
+async function readCommitment(
+  db: Reader,
+  { subscription, period, version }: Of,
+  { own, billed }: { readonly own: FeeTerms; readonly billed: BilledLines },
+): Promise<Commitment | null> {
+  const { commitment_minor: commitmentMinor, proration = 'day' } = version.definition;
+  if (commitmentMinor === undefined) return null;
+  const { startMs, endMs } = own.interval;
+  const [held] = weighed([own.interval], { ...own, proration });
+  if (held === undefined) return null;
+  const fees = billed.lines
+    .filter(({ covers }) => startMs <= covers.startMs && covers.startMs < endMs)
+    .reduce((sum, line) => sum + line.amountMinor, 0n);
+  const usage = await insertedRow<{ minor: bigint }>(
+    db,
+    `SELECT coalesce(sum(l.amount_minor), 0)::numeric(38,0) AS minor
+     FROM invoice_lines l JOIN invoices i ON i.id = l.invoice_id JOIN periods p ON p.id = i.period_id
+     WHERE i.subscription_id = ? AND i.kind = 'period' AND i.state <> 'void' AND p.interval_index = ? AND p.id <> ?
+       AND l.kind IN ('usage', 'overage', 'one_time')`,
+    [subscription.id, period.intervalIndex, period.id],
+  );
+  return {
+    commitmentMinor: BigInt(commitmentMinor),
+    billedMinor: fees + usage.minor,
+    ...(held.part !== null && { ratio: held.part.ratio }),
+  };
 }

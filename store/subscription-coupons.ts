@@ -23,6 +23,8 @@ type Wanted = {
   readonly periodId?: string;
   /** Charges whose lines on this invoice are for the interval after it: fees in advance. Default none. */
   readonly aheadChargeIds?: readonly string[];
+  /** True: fixed amounts are whole, as if the interval had none of them taken: what they were taken off is given back. */
+  readonly isTakenAnew?: boolean;
 };
 
 type HeldRow = Pick<
@@ -98,7 +100,8 @@ function offOf(row: HeldRow, uses: readonly Use[], of: Wanted): Coupon['off'] | 
   if (row.percent !== null) return { kind: 'percent', percent: row.percent };
   if (row.amount_minor === null || row.currency !== of.definition.currency) return null;
   const taken = uses.find(({ intervalIndex }) => intervalIndex === of.intervalIndex);
-  const amountMinor = row.amount_minor - (taken?.amountMinor ?? 0n);
+  const amountMinor =
+    row.amount_minor - (of.isTakenAnew === true ? 0n : (taken?.amountMinor ?? 0n));
   return amountMinor > 0n ? { kind: 'fixed', amountMinor } : null;
 }
 

@@ -39,24 +39,21 @@ function offIn(input: Fields, name: string): Off | null {
 /** A change within a span, through the lines that an invoice of the change has. */
 function changed(input: Fields, interval: Span, isIntervalReset: boolean): Fields {
   const oldMinor = feeAfter(integerIn(input, 'oldCents'), offIn(input, 'oldDiscount'));
+  const newMinor = feeAfter(integerIn(input, 'newCents'), offIn(input, 'newDiscount'));
   const atMs = instantIn(input, 'change');
-  const [credit, charge] = changeLines(
-    {
-      paid: { name: 'old', minor: oldMinor, span: interval },
-      next: {
-        name: 'new',
-        feeMinor: integerIn(input, 'newCents'),
-        off: offIn(input, 'newDiscount'),
-      },
-      interval,
-      atMs,
-      zone: zoneOf(input),
-      proration: 'second',
-      isIntervalReset,
-    },
-    { currency: 'USD', planVersionId: 'new' },
-  ).map((line) => line.amountMinor);
-  if (credit === undefined || charge === undefined) throw new TypeError('a change has two lines');
+  const fee = { chargeId: null, planVersionId: 'new', proration: 'second' } as const;
+  // A new interval is whole: how long it is changes nothing.
+  const after = isIntervalReset ? { startMs: atMs, endMs: atMs + 1000 } : interval;
+  const lines = changeLines({
+    atMs,
+    zone: zoneOf(input),
+    currency: 'USD',
+    paid: [{ ...fee, name: 'old', minor: oldMinor, span: interval }],
+    next: [{ ...fee, name: 'new', minor: newMinor, span: after }],
+  });
+  const sumOf = (kind: 'adjustment' | 'recurring'): bigint =>
+    lines.reduce((sum, line) => sum + (line.kind === kind ? line.amountMinor : 0n), 0n);
+  const [credit, charge] = [sumOf('adjustment'), sumOf('recurring')];
   return {
     credit: -credit,
     charge,

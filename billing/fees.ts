@@ -1,0 +1,218 @@
+import type { AddOnTerm } from './invoice.ts';
+import type { Minor } from './money.ts';
+import { calendarIntervalAt, recurrenceOf } from './periods.ts';
+import type { Charge, PlanDefinition } from './plan.ts';
+import { type Proration, type Ratio, ratioLeft, ratioText, type Span } from './ratio.ts';
+
+/**
+ * Which fees an invoice has. A fee is for a span of time, which its line says (`covers`); whether it is due is asked of
+ * the lines that were issued: what of its time they do not cover is billed, once, by whichever invoice comes to it first.
+ */
+export type Fee = {
+  readonly kind: 'recurring' | 'one_time';
+  readonly chargeId: string;
+  readonly planVersionId: string;
+  readonly name: string;
+  /** Of one. */
+  readonly amountMinor: Minor;
+  readonly quantity: bigint;
+  /** The part of the interval that it is for; null: the whole. */
+  readonly part: Part | null;
+  /** Null: it is due once, and for no time. */
+  readonly covers: Span | null;
+  /** True: it is for the interval after the invoiced one, which its line names. */
+  readonly isAhead: boolean;
+};
+
+/** A part of an interval, and how it is printed: `15 of 31 days`. */
+export type Part = { readonly ratio: Ratio; readonly text: string };
+
+/** A line of an invoice that says which time it is for. What gives a fee back takes the time away again. */
+export type CoveringLine = {
+  readonly chargeId: string;
+  readonly covers: Span;
+  readonly isGivenBack: boolean;
+};
+
+/** An interval, and the whole one that fees for a part of it are a part of. */
+export type FeeInterval = {
+  readonly interval: Span;
+  readonly whole: Span;
+  readonly zone: string;
+};
+
+/**
+ * The whole interval that a fee is for. A subscription by the calendar begins within one; every other interval is whole.
+ * @throws RangeError for a zone that is unknown.
+ */
+export function wholeInterval(
+  interval: Span,
+  definition: Pick<PlanDefinition, 'interval' | 'billing_time'>,
+  zone: string,
+): Span {
+  return definition.billing_time === 'calendar'
+    ? calendarIntervalAt(interval.startMs, zone, recurrenceOf(definition))
+    : interval;
+}
+
+type RecurringCharge = Extract<Charge, { kind: 'recurring' }>;
+
+/** The stretches of an interval under one version each, in the order of time, and the fees of that version to bill. */
+export type FeeStretch = Span & {
+  readonly planVersionId: string;
+  readonly charges: readonly RecurringCharge[];
+  readonly proration: Proration;
+};
+
+/**
+ * What is still to be billed of recurring fees: of each stretch the time that no line covers. Parts without a day (or a
+ * second, as the plan has it) are left out, and parts of one fee that only such a part lies between are one.
+ */
+export function dueFees(
+  stretches: readonly FeeStretch[],
+  of: FeeInterval & { readonly lines: readonly CoveringLine[]; readonly isAhead: boolean },
+): readonly Fee[] {
+  const charges = new Map(
+    stretches.flatMap((stretch) =>
+      stretch.charges.map((charge) => [charge.id, { charge, stretch }] as const),
+    ),
+  );
+  return [...charges.values()].flatMap(({ charge, stretch }) => {
+    const { planVersionId, proration } = stretch;
+    const wanted = stretches.filter((other) => other.charges.some(({ id }) => id === charge.id));
+    const due = uncovered(wanted, coverageOf(of.lines, charge.id));
+    return weighed(due, { ...of, proration }).map(({ span, part }): Fee => ({
+      kind: 'recurring',
+      chargeId: charge.id,
+      planVersionId,
+      name: charge.display_name,
+      amountMinor: BigInt(charge.amount_minor),
+      quantity: 1n,
+      part,
+      covers: span,
+      isAhead: of.isAhead,
+    }));
+  });
+}
+
+/** What is still to be billed of the add-ons of an interval: of recurring ones the time that they were held. */
+export function dueAddOnFees(
+  addOns: readonly AddOnTerm[],
+  of: FeeInterval & {
+    readonly lines: readonly CoveringLine[];
+    /** What was billed once, by charge. */
+    readonly billedOnce: ReadonlySet<string>;
+    readonly planVersionId: string;
+    readonly proration: Proration;
+  },
+): readonly Fee[] {
+  return addOns.flatMap((addOn): readonly Fee[] => {
+    const { id, name, kind, amountMinor, quantity } = addOn;
+    const fee = {
+      kind,
+      chargeId: id,
+      planVersionId: of.planVersionId,
+      name,
+      amountMinor,
+      quantity,
+    };
+    if (kind === 'one_time') {
+      return of.billedOnce.has(id) ? [] : [{ ...fee, part: null, covers: null, isAhead: false }];
+    }
+    const held = {
+      startMs: Math.max(addOn.fromMs, of.interval.startMs),
+      endMs: Math.min(addOn.untilMs ?? of.interval.endMs, of.interval.endMs),
+    };
+    if (held.endMs <= held.startMs) return [];
+    const due = uncovered([held], coverageOf(of.lines, id));
+    return weighed(due, of).map(({ span, part }) => ({
+      ...fee,
+      part,
+      covers: span,
+      isAhead: false,
+    }));
+  });
+}
+
+/** A span with how often lines of a charge cover it: once, not at all, or less than that, where more was given back. */
+type Coverage = { readonly span: Span; readonly count: number };
+
+function coverageOf(lines: readonly CoveringLine[], chargeId: string): readonly Coverage[] {
+  return lines
+    .filter((line) => line.chargeId === chargeId)
+    .map((line) => ({ span: line.covers, count: line.isGivenBack ? -1 : 1 }));
+}
+
+/** Where a charge is wanted more often than it is covered. Neighbouring spans are one. */
+function uncovered(wanted: readonly Span[], covered: readonly Coverage[]): readonly Span[] {
+  const all = [
+    ...wanted.map((span): Coverage => ({ span, count: 1 })),
+    ...covered.map(({ span, count }): Coverage => ({ span, count: -count })),
+  ];
+  const bounds = [...new Set(all.flatMap(({ span }) => [span.startMs, span.endMs]))].toSorted(
+    (a, b) => a - b,
+  );
+  const spans: Span[] = [];
+  for (const [index, startMs] of bounds.entries()) {
+    const endMs = bounds[index + 1];
+    if (endMs === undefined) break;
+    const missing = all
+      .filter(({ span }) => span.startMs <= startMs && endMs <= span.endMs)
+      .reduce((sum, { count }) => sum + count, 0);
+    if (missing <= 0) continue;
+    const before = spans.at(-1);
+    if (before?.endMs === startMs) spans[spans.length - 1] = { ...before, endMs };
+    else spans.push({ startMs, endMs });
+  }
+  return spans;
+}
+
+/** Spans of an interval with the part that each is of the whole. */
+export function weighed(
+  spans: readonly Span[],
+  of: FeeInterval & { readonly proration: Proration },
+): readonly { readonly span: Span; readonly part: Part | null }[] {
+  const { whole, zone, proration } = of;
+  const within = spans
+    .map(({ startMs, endMs }) => ({
+      startMs: Math.max(startMs, whole.startMs),
+      endMs: Math.min(endMs, whole.endMs),
+    }))
+    .filter(({ startMs, endMs }) => startMs < endMs)
+    .map((span) => ({ span, ratio: ratioOfSpan(span, whole, { zone, proration }) }))
+    .filter(({ ratio }) => ratio.numerator > 0n);
+  const merged: { span: Span; ratio: Ratio }[] = [];
+  for (const one of within) {
+    const before = merged.at(-1);
+    const gap = before && { startMs: before.span.endMs, endMs: one.span.startMs };
+    if (before === undefined || gap === undefined || hasTime(gap, whole, { zone, proration })) {
+      merged.push(one);
+      continue;
+    }
+    merged[merged.length - 1] = {
+      span: { startMs: before.span.startMs, endMs: one.span.endMs },
+      ratio: { ...one.ratio, numerator: before.ratio.numerator + one.ratio.numerator },
+    };
+  }
+  return merged.map(({ span, ratio }) => ({ span, part: partOf(ratio, proration) }));
+}
+
+function hasTime(gap: Span, whole: Span, by: Measure): boolean {
+  return gap.startMs < gap.endMs && ratioOfSpan(gap, whole, by).numerator > 0n;
+}
+
+type Measure = { readonly zone: string; readonly proration: Proration };
+
+/** The part that a span within it is of a whole one: what is left at its start less what is left at its end. */
+export function ratioOfSpan(span: Span, whole: Span, { zone, proration }: Measure): Ratio {
+  const from = ratioLeft(span.startMs, whole, zone, proration);
+  const until = ratioLeft(span.endMs, whole, zone, proration);
+  return { ...from, numerator: from.numerator - until.numerator };
+}
+
+/** Null: it is the whole. */
+export function partOf(ratio: Ratio, proration: Proration): Part | null {
+  return ratio.numerator === ratio.denominator
+    ? null
+    : { ratio, text: ratioText(ratio, proration) };
+}

@@ -1,0 +1,195 @@
+import type { BillableDefinition, UsageCharge } from './plan.ts';
+import { aggregate, billableUnits, type UsagePartial } from './rate.ts';
+import type { Span } from './ratio.ts';
+import type { IntervalUsage } from './usage-line.ts';
+
+/**
+ * Which terms usage is priced by. An interval is divided into runs: stretches of time under one plan version. Each run is
+ * rated with its own version, its prices start anew; what an interval bills later is always `rate(total) − rate(billed)`
+ * of a run.
+ *
+ * Which runs an interval has is decided by usage that came in time, so that it is settled once a period is closed: late
+ * usage is added to a run, and never divides or joins runs.
+ */
+
+/** A stretch of time under one plan version, in the order of time. */
+export type Segment = Span & {
+  readonly id: bigint;
+  readonly periodId: string;
+  readonly planVersionId: string;
+};
+
+/** Where a rollup row was counted, and what it belongs to. */
+export type PlacedRow = {
+  readonly periodId: string;
+  readonly segmentId: bigint;
+  /** '' for usage of `periodId` itself; else the closed period that this late usage belongs to. */
+  readonly adjustsPeriodId: string;
+  readonly hour: { valueOf(): number };
+  /** The latest event of the hour, where it is known. */
+  readonly latestAt?: { valueOf(): number };
+};
+
+/** A stretch of an interval that is rated as a whole. */
+export type RunSpan = Span & {
+  readonly planVersionId: string;
+  readonly segmentIds: readonly bigint[];
+  /** The one that the interval, as far as it has come, ends with: minimums and lines without usage are its. */
+  readonly isLast: boolean;
+};
+
+/**
+ * The runs of an interval. A stretch in which nothing was used in time is left out before neighbours of the same version
+ * are joined, so that a change that is undone before anything was used changes nothing; the last one always stays.
+ */
+export function runsOf(
+  segments: readonly Segment[],
+  rows: readonly PlacedRow[],
+): readonly RunSpan[] {
+  const used = new Set(
+    rows.filter((row) => row.adjustsPeriodId === '').map((row) => row.segmentId),
+  );
+  const stretches = joined(segments.map((segment) => spanOf(segment)));
+  const last = stretches.at(-1);
+  const kept = stretches.filter(
+    (stretch) => stretch === last || stretch.segmentIds.some((id) => used.has(id)),
+  );
+  return joined(kept).map((run, index, all) => ({ ...run, isLast: index === all.length - 1 }));
+}
+
+type Stretch = Omit<RunSpan, 'isLast'>;
+
+function spanOf({ id, planVersionId, startMs, endMs }: Segment): Stretch {
+  return { planVersionId, startMs, endMs, segmentIds: [id] };
+}
+
+function joined(stretches: readonly Stretch[]): readonly Stretch[] {
+  const runs: Stretch[] = [];
+  for (const stretch of stretches) {
+    const before = runs.at(-1);
+    if (before?.planVersionId !== stretch.planVersionId) {
+      runs.push(stretch);
+      continue;
+    }
+    const segmentIds = [...before.segmentIds, ...stretch.segmentIds];
+    runs[runs.length - 1] = { ...before, endMs: stretch.endMs, segmentIds };
+  }
+  return runs;
+}
+
+/**
+ * The segment that usage belongs to. Late usage is known by the hour: it belongs to the segment of its period that holds
+ * the latest event of that hour. Null: its period has no segment here.
+ */
+export function segmentOf(row: PlacedRow, segments: readonly Segment[]): Segment | null {
+  if (row.adjustsPeriodId === '') return segments.find(({ id }) => id === row.segmentId) ?? null;
+  const ofPeriod = segments.filter(({ periodId }) => periodId === row.adjustsPeriodId);
+  const atMs = (row.latestAt ?? row.hour).valueOf();
+  return ofPeriod.findLast(({ startMs }) => startMs <= atMs) ?? ofPeriod[0] ?? null;
+}
+
+/** The run that a segment is in. Of a stretch that was left out, late usage makes a run of its own, never the last one. */
+export function runAt(
+  segment: Segment,
+  of: { readonly runs: readonly RunSpan[]; readonly segments: readonly Segment[] },
+): RunSpan {
+  const run = of.runs.find(({ segmentIds }) => segmentIds.includes(segment.id));
+  if (run !== undefined) return run;
+  const stretches = joined(of.segments.map((other) => spanOf(other)));
+  const own = stretches.find(({ segmentIds }) => segmentIds.includes(segment.id));
+  return { ...(own ?? spanOf(segment)), isLast: false };
+}
+
+/** The rollup rows of one meter in one run, split by what has been invoiced. */
+export type MeterUsage = {
+  readonly meterId: string;
+  /** What earlier runs of the interval used in time: it is gone from the included units. Default none. */
+  readonly earlier?: readonly UsagePartial[];
+  /** Rows that are invoiced already. */
+  readonly billedBefore: readonly UsagePartial[];
+  /** Rows that this invoice is for. */
+  readonly thisPeriod: readonly UsagePartial[];
+};
+
+/** Micro-credits of overage in one run, split likewise. */
+export type OverageUsage = { readonly billedBefore: bigint; readonly thisPeriod: bigint };
+
+/** Usage under one plan version, and the terms that price it. */
+export type Run = {
+  readonly planVersionId: string;
+  readonly definition: BillableDefinition;
+  /** Epoch ms, half-open: as far as the run is invoiced, with this invoice or an earlier one. */
+  readonly startMs: number;
+  readonly endMs: number;
+  /** An invoice was issued while it ran: what is due without any usage, such as the first tier's flat fee, was due then. */
+  readonly isBegun: boolean;
+  readonly usage: readonly MeterUsage[];
+  readonly overageMicro: OverageUsage;
+  /** What an average over time is one of; default the run itself. */
+  readonly levels?: LevelTerms;
+};
+
+/** For averages over time: the interval that they are of, and how far it was billed before. */
+export type LevelTerms = { readonly interval: Span; readonly billedUntilMs: number };
+
+/** The usage of a meter in a run; `before` null: no invoice had a line of it. */
+export function usageIn(
+  run: Run,
+  { meter }: UsageCharge,
+): IntervalUsage & { before: bigint | null } {
+  const { billedBefore, thisPeriod } = rowsOf(run, meter.id);
+  const all = [...billedBefore, ...thisPeriod];
+  const { startMs, endMs } = run;
+  const { interval, billedUntilMs } = run.levels ?? {
+    interval: { startMs, endMs },
+    billedUntilMs: startMs,
+  };
+  const quantityOf = (rows: readonly UsagePartial[], untilMs: number): bigint =>
+    meter.aggregation === 'WEIGHTED_SUM'
+      ? aggregate([levelsUntil(rows, untilMs)], meter.aggregation, interval)
+      : notBelowZero(aggregate(rows, meter.aggregation));
+  const isBilled = run.isBegun || billedBefore.length > 0;
+  return {
+    before: isBilled ? quantityOf(billedBefore, Math.max(billedUntilMs, startMs)) : null,
+    total: quantityOf(all, endMs),
+    eventsBefore: notBelowZero(aggregate(billedBefore, 'COUNT')),
+    eventsTotal: notBelowZero(aggregate(all, 'COUNT')),
+  };
+}
+
+/** The rows of a meter in a run. */
+export function rowsOf({ usage }: Run, meterId: string): MeterUsage {
+  const ofMeter = usage.filter((rows) => rows.meterId === meterId);
+  return {
+    meterId,
+    earlier: ofMeter.flatMap((rows) => rows.earlier ?? []),
+    billedBefore: ofMeter.flatMap((rows) => rows.billedBefore),
+    thisPeriod: ofMeter.flatMap((rows) => rows.thisPeriod),
+  };
+}
+
+/** A correction of late usage may lie in another run than the hour that it corrects; it takes no more than is there. */
+function notBelowZero(quantity: bigint): bigint {
+  return quantity > 0n ? quantity : 0n;
+}
+
+/** The levels of a run as one row, zero from its end on. */
+function levelsUntil(rows: readonly UsagePartial[], untilMs: number): UsagePartial {
+  const levels = rows.flatMap((row) => row.levels ?? []).filter(({ atMs }) => atMs < untilMs);
+  const none = { quantity: 0n, eventCount: 0n, maxQuantity: 0n, latestQuantity: 0n, latestAt: 0 };
+  return { ...none, levels: [...levels, { atMs: untilMs, quantity: 0n }] };
+}
+
+/**
+ * A charge with the allowance that is left of it in a run: its included units less what earlier runs used, never below
+ * zero. Levels (a maximum, a latest value, an average) are not used up.
+ */
+export function chargeIn(run: Run, charge: UsageCharge): UsageCharge {
+  const { aggregation, id } = charge.meter;
+  if (aggregation !== 'SUM' && aggregation !== 'COUNT' && aggregation !== 'UNIQUE_COUNT') {
+    return charge;
+  }
+  const used = notBelowZero(aggregate(rowsOf(run, id).earlier ?? [], aggregation));
+  const included_units = billableUnits(BigInt(charge.included_units), used).toString();
+  return { ...charge, included_units };
+}

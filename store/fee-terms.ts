@@ -1,0 +1,163 @@
+/** What fees of an interval are due by: its stretches under each version, and what was billed for which time. */
+import {
+  type CoveringLine,
+  type FeeInterval,
+  type FeeStretch,
+  wholeInterval,
+} from '../billing/fees.ts';
+import type { PlanDefinition } from '../billing/plan.ts';
+import type { Span } from '../billing/ratio.ts';
+import type { Reader } from './db.ts';
+import type { Period } from './periods.ts';
+import { selectRows } from './query.ts';
+import type { Subscription } from './subscriptions.ts';
+import { readSegments } from './usage-runs.ts';
+
+/** A stretch of an interval under one plan version. */
+export type TermsStretch = Span & {
+  readonly planVersionId: string;
+  readonly definition: PlanDefinition;
+};
+
+/** `interval`: the part of it that fees are due for. */
+export type FeeTerms = FeeInterval & { readonly stretches: readonly TermsStretch[] };
+
+/**
+ * The stretches of an interval, from its very start (a subscription begins a little before its first period) to its end.
+ * A fee is due for the whole interval also when the subscription ends within it, unless its end is prorated or another
+ * interval begins there.
+ */
+export async function feeTermsOf(
+  db: Reader,
+  of: {
+    readonly subscription: Subscription;
+    readonly periods: readonly Period[];
+    readonly intervalIndex: number;
+  },
+): Promise<FeeTerms> {
+  const { subscription } = of;
+  const periods = of.periods.filter(({ intervalIndex }) => intervalIndex === of.intervalIndex);
+  const segments = await readSegments(
+    db,
+    periods.map(({ id }) => id),
+  );
+  const [first] = periods;
+  const [begin] = segments;
+  if (first === undefined || begin === undefined) {
+    throw new Error(`interval ${of.intervalIndex} of ${subscription.id} has no segment`);
+  }
+  const written = {
+    startMs: first.intervalStartAt.getTime(),
+    endMs: first.intervalEndAt.getTime(),
+  };
+  const zone = subscription.timeZone;
+  const interval = { ...written, endMs: feeEnd(subscription, periods) };
+  const stretches = segments.reduce<readonly TermsStretch[]>((all, segment) => {
+    const { planVersionId, definition, startMs, endMs } = segment;
+    const before = all.at(-1);
+    return before?.planVersionId === planVersionId
+      ? [...all.slice(0, -1), { ...before, endMs }]
+      : [...all, { planVersionId, definition, startMs, endMs }];
+  }, []);
+  return {
+    interval,
+    whole: wholeInterval(written, begin.definition, zone),
+    zone,
+    stretches: stretches.map((stretch, index) => ({
+      ...stretch,
+      startMs: index === 0 ? interval.startMs : stretch.startMs,
+      endMs: index === stretches.length - 1 ? interval.endMs : stretch.endMs,
+    })),
+  };
+}
+
+function feeEnd({ cancelProrate }: Subscription, periods: readonly Period[]): number {
+  const last = periods.at(-1);
+  if (last === undefined) throw new Error('an interval without a period');
+  const isShort =
+    last.cutReason === 'interval_change' || (last.cutReason === 'cancel' && cancelProrate);
+  return (isShort ? last.endAt : last.intervalEndAt).getTime();
+}
+
+/** The recurring fees of the stretches that are billed in arrears, or in advance. */
+export function stretchesOf(
+  { stretches }: Pick<FeeTerms, 'stretches'>,
+  when: 'arrears' | 'advance',
+): readonly FeeStretch[] {
+  return stretches.map(({ definition, ...stretch }) => ({
+    ...stretch,
+    proration: definition.proration ?? 'day',
+    charges: definition.charges.flatMap((charge) =>
+      charge.kind === 'recurring' && (charge.bill_in ?? 'arrears') === when ? [charge] : [],
+    ),
+  }));
+}
+
+/** A line that says which time it is for, and what was really paid by it. */
+export type BilledLine = CoveringLine & {
+  readonly planVersionId: string;
+  readonly name: string;
+  readonly amountMinor: bigint;
+  /** Its amount less its share of discounts and what credit notes gave back of it. */
+  readonly paidMinor: bigint;
+};
+
+export type BilledLines = {
+  /** In the order in which they were issued. */
+  readonly lines: readonly BilledLine[];
+  /** The charges and add-ons that were billed once. */
+  readonly billedOnce: ReadonlySet<string>;
+};
+
+/**
+ * The lines of a subscription's invoices that are not void and are for time from `fromMs` on. The invoice of
+ * `exceptPeriodId`, which is worked out anew, is left out.
+ */
+export async function readBilledLines(
+  db: Reader,
+  of: {
+    readonly subscriptionId: string;
+    readonly fromMs: number;
+    readonly exceptPeriodId: string | null;
+  },
+): Promise<BilledLines> {
+  const rows = await selectRows<{
+    readonly chargeId: string;
+    readonly planVersionId: string;
+    readonly kind: string;
+    readonly name: string;
+    readonly amountMinor: bigint;
+    readonly paidMinor: bigint;
+    readonly startAt: Date | null;
+    readonly endAt: Date | null;
+  }>(
+    db,
+    `SELECT l.charge_id AS "chargeId", l.plan_version_id AS "planVersionId", l.kind, l.description AS name,
+       l.amount_minor AS "amountMinor", (l.amount_minor - l.discount_minor - coalesce(c.given, 0))::bigint AS "paidMinor",
+       l.covers_start_at AS "startAt", l.covers_end_at AS "endAt"
+     FROM invoices i JOIN invoice_lines l ON l.invoice_id = i.id
+       LEFT JOIN LATERAL (SELECT sum(n.amount_minor - n.discount_minor) AS given FROM credit_note_lines n
+         WHERE n.invoice_line_id = l.id) c ON true
+     WHERE i.subscription_id = :subscription AND i.state <> 'void' AND l.charge_id IS NOT NULL
+       AND NOT (i.kind = 'period' AND i.period_id IS NOT DISTINCT FROM :except::text)
+       AND (l.covers_end_at > :from OR l.kind = 'one_time')
+     ORDER BY i.created_at, i.id, l.position`,
+    { subscription: of.subscriptionId, from: new Date(of.fromMs), except: of.exceptPeriodId },
+  );
+  return {
+    lines: rows.flatMap(({ startAt, endAt, kind, ...line }) =>
+      startAt === null || endAt === null
+        ? []
+        : [
+            {
+              ...line,
+              covers: { startMs: startAt.getTime(), endMs: endAt.getTime() },
+              isGivenBack: kind === 'adjustment',
+            },
+          ],
+    ),
+    billedOnce: new Set(
+      rows.filter(({ kind }) => kind === 'one_time').map(({ chargeId }) => chargeId),
+    ),
+  };
+}
