@@ -58,16 +58,20 @@ tr.total th,tr.total td{font-weight:700;color:var(--ink)}
 @media print{:root{color-scheme:light;--ink:#000;--soft:#333;--line:#999;--paper:#fff;--shade:#fff}nav,.screen{display:none}main{padding:0;max-width:none}}
 `;
 
-/** A whole page. */
-export function page(title: string, body: Html): string {
+/** A whole page; `style` is added to that of all pages. */
+export function page(
+  title: string,
+  body: Html,
+  more: { readonly language?: string; readonly style?: string } = {},
+): string {
   return `<!doctype html>
-<html lang="en">
+<html lang="${escapeHtml(more.language ?? 'en')}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>${escapeHtml(title)}</title>
-<style>${style}</style>
+<style>${style}${more.style ?? ''}</style>
 </head>
 <body>
 <main>

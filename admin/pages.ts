@@ -3,16 +3,17 @@ import express, { type Express, type Request, type Response } from 'express';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 
 import { isDatabaseUp } from '../store/health.ts';
-import { findInvoiceRead, listInvoiceLines } from '../store/invoice-reads.ts';
+import { findInvoiceRead } from '../store/invoice-reads.ts';
 import type { Environment } from '../store/query.ts';
 import { findTokenByDigest } from '../store/tokens.ts';
 import { sendPage } from './answer.ts';
 import { cookieOf, digestOf, isSameOrigin } from './authenticate.ts';
 import type { AdminDeps } from './call.ts';
 import { docsPage } from './docs-page.ts';
+import { htmlOf } from './documents/html-document.ts';
+import { readPrintedInvoice } from './documents/read.ts';
 import { homePage, readHome, type HomeView } from './home-page.ts';
 import { markup, page } from './html.ts';
-import { invoicePage } from './invoice-page.ts';
 import { openApiDocument } from './openapi.ts';
 import { readers } from './route.ts';
 import { routes } from './routes.ts';
@@ -92,7 +93,7 @@ async function showInvoice(deps: AdminDeps, request: Request, response: Response
     );
     return;
   }
-  sendPage(response, 200, invoicePage(invoice, await listInvoiceLines(deps.db, [invoice.id])));
+  sendPage(response, 200, htmlOf(await readPrintedInvoice(deps.db, invoice)));
 }
 
 function isOurs(deps: AdminDeps, request: Request): boolean {

@@ -2,6 +2,7 @@
 import { addOnRoutes } from './resources/add-ons.ts';
 import { couponRoutes } from './resources/coupons.ts';
 import { documentRoutes } from './resources/documents.ts';
+import { documentRoutes } from './resources/documents.ts';
 import { featureRoutes } from './resources/features.ts';
 import { invoiceRoutes } from './resources/invoices.ts';
 import { meterRoutes } from './resources/meters.ts';
@@ -33,6 +34,8 @@ export const routes: readonly Route[] = [
   ...walletRoutes,
   ...usageEventRoutes,
   ...usageCorrectionRoutes,
+  // Before the others of their paths: `{id}.html` is also an `{id}`.
+  ...documentRoutes,
   // Before the others of their paths: `{id}.html` is also an `{id}`.
   ...documentRoutes,
   ...invoiceRoutes,

@@ -8,7 +8,6 @@ import { explainLine } from '../../store/line-explanation.ts';
 import { findSubscriber } from '../../store/subscribers.ts';
 import type { Call } from '../call.ts';
 import { object, pageQuery, reference } from '../fields.ts';
-import { invoicePage } from '../invoice-page.ts';
 import { ApiProblem, notFound } from '../problems.ts';
 import { readers, route, type Route } from '../route.ts';
 import { Invoice, invoiceExample, invoiceToWire } from './invoice-shapes.ts';
@@ -69,22 +68,6 @@ export const invoiceRoutes: readonly Route[] = [
       return {
         status: 200,
         body: listBody(page, (row) => invoiceToWire(row, byInvoice.get(row.id) ?? [])),
-      };
-    },
-  }),
-  route({
-    operationId: 'showInvoicePage',
-    method: 'get',
-    path: '/invoices/{invoice_id}.html',
-    tag: 'Invoices',
-    summary: 'The invoice as a page that prints well',
-    roles: readers,
-    answers: answers(200, { description: 'HTML.' }),
-    handle: async (call) => {
-      const invoice = await requireInvoice(call);
-      return {
-        status: 200,
-        html: invoicePage(invoice, await listInvoiceLines(call.db, [invoice.id])),
       };
     },
   }),

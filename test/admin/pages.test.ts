@@ -92,7 +92,7 @@ describe('admin › pages', () => {
     };
     assert.deepEqual(await told(-100n, -100n), {
       amounts: ['paid', '-1.00', '-1.00', '0.00'],
-      foot: 'Total -$1.00 To account balance $1.00 Amount due $0.00',
+      foot: 'Total -$1.00 To account balance $1.00 Amount due $0.00 The total is below zero: $1.00 was added to your account balance.',
     });
     assert.deepEqual(await told(8245n, 100n), {
       amounts: ['open', '82.45', '1.00', '81.45'],

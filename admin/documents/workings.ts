@@ -1,0 +1,127 @@
+/** How the amount of a line comes about, in figures of the reader's locale. The description says it in English. */
+import { type Decimal, decimal, decimalOf, Exact, plainText } from '../../billing/decimal.ts';
+import type { Currency } from '../../billing/money.ts';
+import { majorOf } from '../../billing/money.ts';
+import type { InvoiceLineRead } from '../../store/invoice-reads.ts';
+import type { Formats } from './formats.ts';
+import type { Words } from './words.ts';
+
+/** How a document writes. */
+export type Hand = {
+  readonly words: Words;
+  readonly formats: Formats;
+  readonly currency: Currency;
+};
+
+type Details = InvoiceLineRead['details'];
+type UsageDetails = Extract<Details, { readonly tiers: unknown }>;
+
+const microPlaces = 6;
+
+/** Rows of arithmetic; none where the description has it all in the reader's own language. */
+export function workingsOf(line: InvoiceLineRead, hand: Hand): readonly string[] {
+  const { details } = line;
+  if (!('model' in details)) return [];
+  if ('tiers' in details) return usageWorkings(line, details, hand);
+  switch (details.model) {
+    case 'prorated':
+      return proratedWorkings(details, hand);
+    case 'credits':
+      return simpleProduct(line, microPlaces, hand);
+    case 'flat':
+      return line.quantity === 1n ? [] : simpleProduct(line, 0, hand);
+    case 'minimum':
+    case 'maximum':
+    case 'commitment':
+      return [];
+    default:
+      return [];
+  }
+}
+
+function proratedWorkings(
+  details: Extract<Details, { readonly model: 'prorated' }>,
+  { formats }: Hand,
+): readonly string[] {
+  const { basis_minor, numerator, denominator } = details;
+  if (numerator === denominator) return [];
+  const part = `${formats.quantity(numerator)}/${formats.quantity(denominator)}`;
+  return [`${formats.money(BigInt(basis_minor))} × ${part}`];
+}
+
+/** English descriptions carry `quantity × price` themselves; in another language the figures are written again. */
+function simpleProduct(line: InvoiceLineRead, scale: number, hand: Hand): readonly string[] {
+  const { quantity, unit_price } = line;
+  if (hand.words.language === 'en' || quantity === null || unit_price === null) return [];
+  return [product(decimalOf(quantity, scale), unit_price, hand)];
+}
+
+function product(quantity: Decimal, unitPrice: string, { formats }: Hand): string {
+  return `${formats.quantity(plainText(quantity))} × ${formats.price(unitPrice)}`;
+}
+
+function usageWorkings(
+  line: InvoiceLineRead,
+  details: UsageDetails,
+  hand: Hand,
+): readonly string[] {
+  const exact = decimal(details.exact_total).minus(decimal(details.exact_before));
+  const single = singleProduct(line, details, exact);
+  if (single !== null) {
+    return hand.words.language === 'en' ? [] : [product(single, line.unit_price ?? '0', hand)];
+  }
+  return [...tierRows(details, hand), ...billedBefore(details, hand)];
+}
+
+/** What was multiplied by the one price that explains the line: units, or packages. */
+function singleProduct(
+  line: InvoiceLineRead,
+  details: UsageDetails,
+  exact: Decimal,
+): Decimal | null {
+  if (line.unit_price === null || line.quantity === null) return null;
+  const price = decimal(line.unit_price);
+  const units = decimalOf(line.quantity, details.scale);
+  if (units.times(price).eq(exact)) return units;
+  if (details.package === undefined || price.isZero()) return null;
+  const packages = exact.dividedBy(price);
+  return packages.isInteger() ? packages : null;
+}
+
+/** One row for each tier that was entered, where there are several or they cost more than their units. */
+function tierRows(details: UsageDetails, hand: Hand): readonly string[] {
+  const { formats } = hand;
+  const entered = details.tiers.filter(
+    ({ quantity, amount }) => !decimal(quantity).isZero() || !decimal(amount).isZero(),
+  );
+  if (entered.length < 2) return [];
+  return entered.map((tier) => {
+    const fee = decimal(tier.flat_fee);
+    const units = product(decimal(tier.quantity), tier.unit_price, hand);
+    const plus = fee.isZero() ? '' : ` + ${formats.price(tier.flat_fee)}`;
+    // A percentage or a step is no product of its units: then the amount is all that is said.
+    const isProduct = decimal(tier.quantity)
+      .times(decimal(tier.unit_price))
+      .plus(fee)
+      .eq(decimal(tier.amount));
+    const amount = formats.price(tier.amount);
+    return isProduct
+      ? `${units}${plus} = ${amount}`
+      : `${formats.quantity(tier.quantity)}: ${amount}`;
+  });
+}
+
+function billedBefore(details: UsageDetails, { words, formats }: Hand): readonly string[] {
+  if (details.before === null || new Exact(details.exact_before).isZero()) return [];
+  return [
+    words.workings.billedBefore(
+      formats.price(details.exact_total),
+      formats.price(details.exact_before),
+    ),
+  ];
+}
+
+/** Major units of an amount as exact text, for what is added up apart from minor units. */
+export function majorText(minor: bigint, currency: Currency): string {
+  return plainText(majorOf(minor, currency));
+}

@@ -1,0 +1,54 @@
+/** Invoices and credit notes for people: as pages that print well, and as PDF. Both say the same. */
+import { type CreditNoteRead, findCreditNoteRead } from '../../store/credit-note-reads.ts';
+import { findInvoiceRead, type InvoiceRead } from '../../store/invoice-reads.ts';
+import type { Call } from '../call.ts';
+import { htmlOf } from '../documents/html-document.ts';
+import { readPrintedCreditNote, readPrintedInvoice } from '../documents/read.ts';
+import { notFound } from '../problems.ts';
+import { readers, route, type Route } from '../route.ts';
+import { answers } from './shared.ts';
+
+async function requireInvoice(call: Call): Promise<InvoiceRead> {
+  const ref = call.param('invoice_id');
+  const invoice = await findInvoiceRead(call.db, call.environment, ref);
+  if (invoice === null) throw notFound('invoice', ref);
+  return invoice;
+}
+
+async function requireCreditNote(call: Call): Promise<CreditNoteRead> {
+  const ref = call.param('credit_note_id');
+  const note = await findCreditNoteRead(call.db, call.environment, ref);
+  if (note === null) throw notFound('credit note', ref);
+  return note;
+}
+
+export const documentRoutes: readonly Route[] = [
+  route({
+    operationId: 'showInvoicePage',
+    method: 'get',
+    path: '/invoices/{invoice_id}.html',
+    tag: 'Invoices',
+    summary: 'The invoice as a page that prints well',
+    description: "By id or number. In the subscriber's locale and time zone.",
+    roles: readers,
+    answers: answers(200, { description: 'HTML.' }),
+    handle: async (call) => {
+      const invoice = await requireInvoice(call);
+      return { status: 200, html: htmlOf(await readPrintedInvoice(call.db, invoice)) };
+    },
+  }),
+  route({
+    operationId: 'showCreditNotePage',
+    method: 'get',
+    path: '/credit_notes/{credit_note_id}.html',
+    tag: 'Invoices',
+    summary: 'The credit note as a page that prints well',
+    description: "By id or number. In the subscriber's locale and time zone.",
+    roles: readers,
+    answers: answers(200, { description: 'HTML.' }),
+    handle: async (call) => {
+      const note = await requireCreditNote(call);
+      return { status: 200, html: htmlOf(await readPrintedCreditNote(call.db, note)) };
+    },
+  }),
+];
