@@ -2,6 +2,7 @@ import { closeActivities } from './close.ts';
 import { collectionActivities } from './collection.ts';
 import { paymentActivities, providerActivities } from './payment.ts';
 import type { ActivityDeps } from './ports.ts';
+import { refundActivities, refundProviderActivities } from './refund.ts';
 import { subscriptionActivities } from './subscription.ts';
 import { topUpActivities } from './top-up.ts';
 
@@ -12,11 +13,14 @@ export function makeDbActivities(deps: ActivityDeps) {
     ...closeActivities(deps),
     ...collectionActivities(deps),
     ...paymentActivities(deps),
+    ...refundActivities(deps),
     ...topUpActivities(deps),
   };
 }
 export type DbActivities = ReturnType<typeof makeDbActivities>;
 
 /** The activities of queue `billing-psp`. */
-export const makeProviderActivities = providerActivities;
-export type ProviderActivities = ReturnType<typeof providerActivities>;
+export function makeProviderActivities(deps: Pick<ActivityDeps, 'db' | 'payments'>) {
+  return { ...providerActivities(deps), ...refundProviderActivities(deps) };
+}
+export type ProviderActivities = ReturnType<typeof makeProviderActivities>;

@@ -23,6 +23,11 @@ export type WorkflowRequest =
       readonly summary: { readonly number: string };
     }
   | {
+      readonly kind: 'refund';
+      readonly refundId: string;
+      readonly summary: { readonly number: string };
+    }
+  | {
       readonly kind: 'topUp';
       readonly topUpId: string;
       readonly summary: { readonly subscriberName: string; readonly credits: string };

@@ -34,13 +34,16 @@ export function finalize(
     : { state: 'paid', ...finalized, paidAtMs: atMs, by: 'nothing_due' };
 }
 
-export function pay(open: Open, by: 'payment' | 'out_of_band', atMs: number): Paid {
-  return { ...open, state: 'paid', paidAtMs: atMs, by };
+/** What was given up may still be paid, or turn out not to be owed. */
+export function pay(owed: Open | Uncollectible, by: Paid['by'], atMs: number): Paid {
+  const { number, finalizedAtMs } = owed;
+  return { state: 'paid', number, finalizedAtMs, paidAtMs: atMs, by };
 }
 
 /** The invoice is withdrawn; its number stays taken, and its period may be invoiced again. */
-export function withdraw(open: Open, atMs: number): Void {
-  return { ...open, state: 'void', voidedAtMs: atMs };
+export function withdraw(owed: Open | Uncollectible, atMs: number): Void {
+  const { number, finalizedAtMs } = owed;
+  return { state: 'void', number, finalizedAtMs, voidedAtMs: atMs };
 }
 
 export function giveUp(open: Open, atMs: number): Uncollectible {
@@ -53,7 +56,7 @@ const followers = {
   open: ['paid', 'void', 'uncollectible'],
   paid: [],
   void: [],
-  uncollectible: [],
+  uncollectible: ['paid', 'void'],
 } as const satisfies Record<InvoiceState['state'], readonly InvoiceState['state'][]>;
 
 /** Whether an invoice may go from one state to another at once. */

@@ -5,7 +5,22 @@
 export type PaymentProvider = {
   charge(request: ChargeRequest): Promise<ChargeOutcome>;
   lookup(idempotencyKey: string): Promise<ChargeOutcome | { readonly kind: 'not_found' }>;
+  /** Gives back a part of what a charge took; all refunds of a charge give back no more than it took. */
+  refund(request: RefundRequest): Promise<RefundAnswer>;
+  lookupRefund(idempotencyKey: string): Promise<RefundAnswer | { readonly kind: 'not_found' }>;
 };
+
+export type RefundRequest = {
+  /** Our refund id. */
+  readonly idempotencyKey: string;
+  /** The charge's, as `charge` gave it. */
+  readonly providerRef: string;
+  /** Positive, in minor units of `currency`. */
+  readonly amountMinor: bigint;
+  readonly currency: string;
+};
+
+export type RefundAnswer = ChargeOutcome;
 
 export type ChargeRequest = {
   /** Our payment id: one key for each attempt, the same key for each repetition of that attempt. */

@@ -12,7 +12,7 @@ const chargeAnswer = z.object({
 });
 
 /**
- * The sandbox provider at `url`. Both calls reject with `ProviderFault`: `unavailable` when the outcome is unknown
+ * The sandbox provider at `url`. Its calls reject with `ProviderFault`: `unavailable` when the outcome is unknown
  * (no answer in `timeoutMs`, a broken connection, a 5xx or 429), `refused` when the request itself is wrong.
  */
 export function sandboxProvider(options: {
@@ -39,6 +39,27 @@ export function sandboxProvider(options: {
     },
     lookup: async (idempotencyKey) => {
       const url = `${options.url}/charges/by-key/${encodeURIComponent(idempotencyKey)}`;
+      const response = await call(url, timeoutMs, {});
+      if (response.status === 404) return { kind: 'not_found' };
+      return outcomeOf(response);
+    },
+    refund: async (request) => {
+      const response = await call(`${options.url}/refunds`, timeoutMs, {
+        method: 'POST',
+        headers: {
+          'content-type': 'application/json',
+          'idempotency-key': request.idempotencyKey,
+        },
+        body: JSON.stringify({
+          charge: request.providerRef,
+          amount_minor: request.amountMinor.toString(),
+          currency: request.currency,
+        }),
+      });
+      return outcomeOf(response);
+    },
+    lookupRefund: async (idempotencyKey) => {
+      const url = `${options.url}/refunds/by-key/${encodeURIComponent(idempotencyKey)}`;
       const response = await call(url, timeoutMs, {});
       if (response.status === 404) return { kind: 'not_found' };
       return outcomeOf(response);

@@ -12,9 +12,11 @@ import { z } from 'zod';
  *
  *   POST /charges            {amount_minor, currency, method, description} → a charge
  *   GET  /charges/by-key/{key}                                            → a charge, or 404
- *   GET  /_charges           every charge, to look
+ *   POST /refunds            {charge, amount_minor, currency}             → a refund
+ *   GET  /refunds/by-key/{key}                                            → a refund, or 404
+ *   GET  /_charges           every charge, to look; /_refunds likewise
  *
- * What a charge does depends on its method: see `behaviourOf`.
+ * What a charge or its refund does depends on the charge's method: see `behaviourOf` and `refundDeclineOf`.
  */
 export type Sandbox = { readonly url: string; readonly port: number; stop(): Promise<void> };
 
@@ -26,6 +28,17 @@ type Charge = {
   readonly method: string;
   readonly description: string;
   readonly status: 'succeeded' | 'declined' | 'pending';
+  readonly decline_code: string | null;
+  readonly created_at: string;
+};
+
+type Refund = {
+  readonly id: string;
+  readonly idempotency_key: string;
+  readonly refund_of: string;
+  readonly amount_minor: string;
+  readonly currency: string;
+  readonly status: 'succeeded' | 'declined';
   readonly decline_code: string | null;
   readonly created_at: string;
 };
@@ -42,8 +55,24 @@ const chargeBody = z.object({
   description: z.string().max(500),
 });
 
+const refundBody = z.object({
+  charge: z.string().min(1).max(100),
+  amount_minor: z.string().regex(/^[1-9]\d{0,14}$/),
+  currency: z.string().regex(/^[A-Z]{3}$/),
+});
+
 const line = z.union([
   z.object({ failed_once: z.string() }),
+  z.object({
+    id: z.string(),
+    idempotency_key: z.string(),
+    refund_of: z.string(),
+    amount_minor: z.string(),
+    currency: z.string(),
+    status: z.enum(['succeeded', 'declined']),
+    decline_code: z.string().nullable(),
+    created_at: z.string(),
+  }),
   z.object({
     id: z.string(),
     idempotency_key: z.string(),
@@ -95,18 +124,22 @@ export async function startSandbox(options: {
 type Book = {
   readonly slowMs: number;
   readonly charges: Map<string, Charge>;
+  readonly refunds: Map<string, Refund>;
   readonly failedOnce: Set<string>;
   record(charge: Charge): void;
+  recordRefund(refund: Refund): void;
   recordFailure(key: string): void;
 };
 
 function openBook(file: string, slowMs: number): Book {
   const charges = new Map<string, Charge>();
+  const refunds = new Map<string, Refund>();
   const failedOnce = new Set<string>();
   mkdirSync(dirname(file), { recursive: true });
   for (const written of wholeLines(file)) {
     const parsed = line.parse(JSON.parse(written));
     if ('failed_once' in parsed) failedOnce.add(parsed.failed_once);
+    else if ('refund_of' in parsed) refunds.set(parsed.idempotency_key, parsed);
     else charges.set(parsed.idempotency_key, parsed);
   }
   const record = (made: Charge): void => {
@@ -120,8 +153,13 @@ function openBook(file: string, slowMs: number): Book {
   return {
     slowMs,
     charges,
+    refunds,
     failedOnce,
     record,
+    recordRefund: (made) => {
+      appendFileSync(file, `${JSON.stringify(made)}\n`);
+      refunds.set(made.idempotency_key, made);
+    },
     recordFailure: (key) => {
       appendFileSync(file, `${JSON.stringify({ failed_once: key })}\n`);
       failedOnce.add(key);
@@ -146,21 +184,38 @@ async function answer(
   const path = new URL(request.url ?? '/', 'http://sandbox').pathname;
   if (request.method === 'POST' && path === '/charges') {
     await charge(book, request, response);
-    return;
-  }
-  if (request.method !== 'GET') {
+  } else if (request.method === 'POST' && path === '/refunds') {
+    await refund(book, request, response);
+  } else if (request.method === 'GET') {
+    show(book, path, response);
+  } else {
     send(response, 405, { error: 'method not allowed' });
-  } else if (path === '/healthz' || path === '/readyz') {
+  }
+}
+
+function show(book: Book, path: string, response: ServerResponse): void {
+  const byKey = /^\/(charges|refunds)\/by-key\/(.*)$/.exec(path);
+  if (path === '/healthz' || path === '/readyz') {
     send(response, 200, { status: 'ok' });
   } else if (path === '/_charges') {
     send(response, 200, { data: [...book.charges.values()] });
-  } else if (path.startsWith('/charges/by-key/')) {
-    const found = book.charges.get(decodeURIComponent(path.slice('/charges/by-key/'.length)));
-    if (found === undefined) send(response, 404, { error: 'no charge has this key' });
+  } else if (path === '/_refunds') {
+    send(response, 200, { data: [...book.refunds.values()] });
+  } else if (byKey !== null) {
+    const key = decodeURIComponent(byKey[2] ?? '');
+    const found = byKey[1] === 'charges' ? book.charges.get(key) : book.refunds.get(key);
+    if (found === undefined) send(response, 404, { error: 'nothing has this key' });
     else send(response, 200, found);
   } else {
     send(response, 404, { error: 'not found' });
   }
+}
+
+function keyOf(request: IncomingMessage, response: ServerResponse): string | null {
+  const key = request.headers['idempotency-key'];
+  if (typeof key === 'string' && key !== '' && key.length <= 255) return key;
+  send(response, 400, { error: 'Idempotency-Key is required, at most 255 characters' });
+  return null;
 }
 
 async function charge(
@@ -168,11 +223,8 @@ async function charge(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const key = request.headers['idempotency-key'];
-  if (typeof key !== 'string' || key === '' || key.length > 255) {
-    send(response, 400, { error: 'Idempotency-Key is required, at most 255 characters' });
-    return;
-  }
+  const key = keyOf(request, response);
+  if (key === null) return;
   const body = chargeBody.safeParse(await readJson(request));
   if (!body.success) {
     send(response, 400, { error: z.prettifyError(body.error) });
@@ -210,6 +262,8 @@ async function newCharge(book: Book, wanted: Wanted, response: ServerResponse): 
 function behaviourOf(method: string): Behaviour {
   switch (method) {
     case 'card_ok':
+    case 'card_no_refund':
+    case 'card_refund_timeout':
       return 'take';
     case 'card_timeout':
       return 'take_and_never_answer';
@@ -239,6 +293,63 @@ function chargeOf(wanted: Wanted, status: Charge['status'], book?: Book): Charge
 
 function declineCodeOf(method: string): string {
   return method === 'card_decline' ? 'card_declined' : 'unknown_payment_method';
+}
+
+async function refund(
+  book: Book,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const key = keyOf(request, response);
+  if (key === null) return;
+  const body = refundBody.safeParse(await readJson(request));
+  if (!body.success) {
+    send(response, 400, { error: z.prettifyError(body.error) });
+    return;
+  }
+  const wanted = body.data;
+  const known = book.refunds.get(key);
+  if (known !== undefined) {
+    const isSame =
+      known.refund_of === wanted.charge &&
+      known.amount_minor === wanted.amount_minor &&
+      known.currency === wanted.currency;
+    if (isSame) send(response, 200, known);
+    else send(response, 409, { error: 'this Idempotency-Key was used for another refund' });
+    return;
+  }
+  const taken = [...book.charges.values()].find(
+    ({ id, status, currency }) =>
+      id === wanted.charge && status === 'succeeded' && currency === wanted.currency,
+  );
+  if (taken === undefined) {
+    send(response, 400, { error: 'there is no charge that took money and has this id' });
+    return;
+  }
+  const declineCode = refundDeclineOf(book, taken, BigInt(wanted.amount_minor));
+  const done: Refund = {
+    id: `re_${randomBytes(11).toString('hex')}`,
+    idempotency_key: key,
+    refund_of: wanted.charge,
+    amount_minor: wanted.amount_minor,
+    currency: wanted.currency,
+    status: declineCode === null ? 'succeeded' : 'declined',
+    decline_code: declineCode,
+    created_at: new Date().toISOString(),
+  };
+  book.recordRefund(done);
+  // The money went back, but the caller will only learn it by asking again.
+  if (taken.method === 'card_refund_timeout') return;
+  send(response, 200, done);
+}
+
+/** Null: the money goes back. */
+function refundDeclineOf(book: Book, taken: Charge, amountMinor: bigint): string | null {
+  if (taken.method === 'card_no_refund') return 'refund_declined';
+  const before = [...book.refunds.values()]
+    .filter(({ refund_of, status }) => refund_of === taken.id && status === 'succeeded')
+    .reduce((sum, made) => sum + BigInt(made.amount_minor), 0n);
+  return before + amountMinor > BigInt(taken.amount_minor) ? 'amount_too_large' : null;
 }
 
 function isSameRequest(known: Charge, wanted: z.infer<typeof chargeBody>): boolean {

@@ -38,13 +38,19 @@ export type InvoiceRead = {
   readonly period_end_at: Date | null;
   readonly document: InvoiceDocument;
   readonly created_at: Date;
+  /** When a draft becomes final by itself. */
+  readonly finalize_at: Date | null;
   readonly finalized_at: Date | null;
   readonly paid_at: Date | null;
   readonly paid_by: 'payment' | 'out_of_band' | 'nothing_due' | null;
+  readonly paid_reference: string | null;
   readonly voided_at: Date | null;
   readonly void_reason: string | null;
   /** When it was found uncollectible. */
   readonly given_up_at: Date | null;
+  /** The void invoice that it stands for, and the one that stands for it. */
+  readonly reissue_of: string | null;
+  readonly reissued_as: string | null;
 };
 
 export type InvoiceLineRead = {
@@ -60,6 +66,8 @@ export type InvoiceLineRead = {
   readonly quantity: bigint | null;
   readonly unit_price: string | null;
   readonly amount_minor: bigint;
+  /** Its share of the discounts. */
+  readonly discount_minor: bigint;
   /** The time that a fee is for. */
   readonly covers_start_at: Date | null;
   readonly covers_end_at: Date | null;

@@ -4,8 +4,9 @@
  */
 import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
-import { markInvoicePaid } from './invoices.ts';
-import { postLedger } from './ledger.ts';
+import { readInvoiceMoney } from './invoice-money.ts';
+import { type Invoice, lockInvoice, markInvoicePaid } from './invoices.ts';
+import { type LedgerEntry, postLedger } from './ledger.ts';
 import { insertedRow, selectRow } from './query.ts';
 
 export type PaymentState = 'pending' | 'succeeded' | 'declined' | 'canceled' | 'unknown';
@@ -72,13 +73,15 @@ export type PaymentOutcome =
 
 /**
  * Records what became of an attempt. Money that came in is posted (cash +, receivable −) and marks its invoice paid, all
- * in this transaction. What is final stays as it is: a second, different report of it changes nothing.
+ * in this transaction; what came beyond what was due is the subscriber's account balance. What is final stays as it is:
+ * a second, different report of it changes nothing.
  */
 export async function recordOutcome(
   tx: Tx,
   args: { readonly paymentId: string; readonly outcome: PaymentOutcome; readonly at: Date },
 ): Promise<Payment> {
   const { outcome, paymentId, at } = args;
+  const owed = await lockOwed(tx, paymentId);
   const payment = await selectRow<Payment>(
     tx,
     `UPDATE payments SET state = :state, provider_ref = :provider_ref, decline_code = :code, updated_at = :at
@@ -93,11 +96,23 @@ export async function recordOutcome(
   );
   if (payment === null) return readPayment(tx, paymentId);
   if (outcome.kind === 'succeeded') {
-    await postPayment(tx, payment);
-    const invoiceId = invoiceOf(payment);
-    if (invoiceId !== null) await markInvoicePaid(tx, invoiceId, at);
+    await postPayment(tx, payment, owed);
+    if (owed !== null && owed.dueMinor > 0n && payment.amountMinor >= owed.dueMinor) {
+      await markInvoicePaid(tx, owed.invoice.id, at);
+    }
   }
   return payment;
+}
+
+/** What its invoice owes before it; null: it is not for an invoice. */
+type Owed = { readonly invoice: Invoice; readonly dueMinor: bigint };
+
+async function lockOwed(tx: Tx, paymentId: string): Promise<Owed | null> {
+  const invoiceId = invoiceOf(await readPayment(tx, paymentId));
+  if (invoiceId === null) return null;
+  const invoice = await lockInvoice(tx, invoiceId);
+  const { dueMinor } = await readInvoiceMoney(tx, invoice);
+  return { invoice, dueMinor };
 }
 
 function invoiceOf(payment: Payment): string | null {
@@ -107,22 +122,39 @@ function invoiceOf(payment: Payment): string | null {
   return invoiceId;
 }
 
-async function postPayment(tx: Tx, payment: Payment): Promise<void> {
-  const asset = payment.currency;
+async function postPayment(tx: Tx, payment: Payment, owed: Owed | null): Promise<void> {
+  const { currency: asset, subscriberId, amountMinor } = payment;
+  // A top-up is paid before its invoice is there.
+  const due = owed === null ? amountMinor : owed.dueMinor;
+  const paid = amountMinor < due ? amountMinor : due;
+  const isLoss = owed?.invoice.state === 'uncollectible';
+  const entries: readonly LedgerEntry[] = [
+    { asset, kind: 'cash', subscriberId: null, amount: amountMinor },
+    isLoss
+      ? { asset, kind: 'bad_debt', subscriberId: null, amount: -paid }
+      : { asset, kind: 'receivable', subscriberId, amount: -paid },
+    { asset, kind: 'account_balance', subscriberId, amount: paid - amountMinor },
+  ];
   await postLedger(tx, {
     environment: payment.environment,
     kind: 'payment',
     businessKey: `payment:${payment.id}`,
-    entries: [
-      { asset, kind: 'cash', subscriberId: null, amount: payment.amountMinor },
-      {
-        asset,
-        kind: 'receivable',
-        subscriberId: payment.subscriberId,
-        amount: -payment.amountMinor,
-      },
-    ],
+    entries: entries.filter((entry) => entry.amount !== 0n),
   });
+}
+
+/**
+ * The attempt at an invoice's money that comes next: one that has not ended goes on, else it is one more than there were.
+ */
+export async function nextAttempt(db: Reader, invoice: Invoice): Promise<number> {
+  const row = await selectRow<{ attempt: number; is_final: boolean }>(
+    db,
+    `SELECT substring(business_key FROM '[0-9]+$')::int AS attempt, state NOT IN ('pending', 'unknown') AS is_final
+     FROM payments WHERE subscriber_id = ? AND starts_with(business_key, ?) ORDER BY 1 DESC LIMIT 1`,
+    [invoice.subscriberId, `invoice:${invoice.id}:`],
+  );
+  if (row === null) return 1;
+  return row.is_final ? row.attempt + 1 : row.attempt;
 }
 
 /** The provider's name of the subscriber's payment method; null when there is none. */

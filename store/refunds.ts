@@ -52,6 +52,43 @@ export async function readRefund(db: Reader, refundId: string): Promise<Refund> 
   return insertedRow<Refund>(db, `SELECT ${columns} FROM refunds WHERE id = ?`, [refundId]);
 }
 
+/** What the refund's workflow tells people. Throws when there is none. */
+export async function readRefundView(
+  db: Reader,
+  refundId: string,
+): Promise<{
+  readonly subscriberId: string;
+  readonly invoiceId: string;
+  readonly number: string;
+  readonly state: Refund['state'];
+  readonly failureCode: string | null;
+}> {
+  return insertedRow(
+    db,
+    `SELECT r.subscriber_id AS "subscriberId", n.invoice_id AS "invoiceId", n.number, r.state,
+            r.failure_code AS "failureCode"
+     FROM refunds r JOIN credit_notes n ON n.id = r.credit_note_id WHERE r.id = ?`,
+    [refundId],
+  );
+}
+
+/** What the provider is asked to give back: of its charge, in minor units. Throws when there is none. */
+export async function readRefundCharge(
+  db: Reader,
+  refundId: string,
+): Promise<{
+  readonly providerRef: string;
+  readonly amountMinor: bigint;
+  readonly currency: string;
+}> {
+  return insertedRow(
+    db,
+    `SELECT p.provider_ref AS "providerRef", r.amount_minor AS "amountMinor", r.currency
+     FROM refunds r JOIN payments p ON p.id = r.payment_id WHERE r.id = ? AND p.provider_ref IS NOT NULL`,
+    [refundId],
+  );
+}
+
 export type RefundOutcome =
   | { readonly kind: 'succeeded'; readonly providerRef: string }
   | { readonly kind: 'failed'; readonly code: string };

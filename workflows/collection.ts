@@ -1,11 +1,19 @@
-import { condition, defineUpdate, setHandler } from '@temporalio/workflow';
+import {
+  allHandlersFinished,
+  condition,
+  defineSignal,
+  defineUpdate,
+  setHandler,
+} from '@temporalio/workflow';
 
 import type { InvoiceView } from '../activities/collection.ts';
 import { db } from './activities.ts';
 import {
   type CollectionInput,
   type CollectionResult,
+  collectionSignals,
   collectionUpdates,
+  type RetryReply,
   subscriptionSignals,
 } from './contracts.ts';
 import { type Desk, instantText, openDesk } from './desk.ts';
@@ -15,22 +23,58 @@ import { tellSubscription } from './period-close.ts';
 const DAY_MS = 86_400_000;
 /** Days from a declined attempt to the next one. */
 const RETRY_DAYS = [1, 3, 5, 7] as const;
+/** After the last attempt the invoice is looked at so often: whoever settled it may not have said so. */
+const LOOK_MS = 7 * DAY_MS;
+
+/** What others have told the collection. */
+type Inbox = {
+  /** How often an attempt was asked for. */
+  asked: number;
+  /** The invoice may be settled: to be looked at. */
+  isChanged: boolean;
+  /** What came of the latest attempt, counted, for those who wait for one. */
+  readonly ended: { count: number; reply: RetryReply };
+};
 
 /**
  * Brings in the money of one invoice: an attempt at once, then one after 1, 3, 5 and 7 days. When the policy has ended
- * the subscription is past due and the invoice stays open: a person asks for the next attempt.
+ * the subscription is past due and the invoice stays open: a person asks for the next attempt. An invoice that is
+ * settled otherwise (voided, credited, paid elsewhere, given up) ends it.
  */
 export async function collection(input: CollectionInput): Promise<CollectionResult> {
-  const { invoiceId } = input;
   const desk = openDesk();
-  let asked = 0;
+  const inbox = openInbox();
+  const result = await collect(desk, inbox, input.invoiceId);
+  inbox.ended.count += 1;
+  inbox.ended.reply = result;
+  await condition(allHandlersFinished);
+  return result;
+}
+
+function openInbox(): Inbox {
+  const ended: Inbox['ended'] = { count: 0, reply: { state: 'no_method' } };
+  const inbox: Inbox = { asked: 0, isChanged: false, ended };
   setHandler(
-    defineUpdate(collectionUpdates.retryNow),
-    () => {
-      asked += 1;
+    defineUpdate<RetryReply>(collectionUpdates.retryNow),
+    async () => {
+      inbox.asked += 1;
+      const before = ended.count;
+      await condition(() => ended.count > before);
+      return ended.reply;
     },
     { description: 'Tries to take the money now.' },
   );
+  setHandler(
+    defineSignal(collectionSignals.invoiceChanged),
+    () => {
+      inbox.isChanged = true;
+    },
+    { description: 'The invoice was voided, credited, paid elsewhere or given up.' },
+  );
+  return inbox;
+}
+
+async function collect(desk: Desk, inbox: Inbox, invoiceId: string): Promise<CollectionResult> {
   const invoice = await desk.attend('Load', () =>
     db('Load the invoice').loadInvoice({ invoiceId }),
   );
@@ -40,31 +84,64 @@ export async function collection(input: CollectionInput): Promise<CollectionResu
     SubscriberId: invoice.subscriberId,
     ...(invoice.subscriptionId === null ? {} : { SubscriptionId: invoice.subscriptionId }),
   });
-  for (let attempt = 1; ; attempt += 1) {
-    const settled = await tryOnce(desk, invoice, attempt);
-    if (settled !== null) return settled;
-    const before = asked;
-    const isAsked = (): boolean => asked > before;
+  for (let { attempt } = invoice; ; attempt += 1) {
+    // Whoever asks while it runs means this attempt.
+    const ended = await tryOnce(desk, invoice, attempt);
+    const before = inbox.asked;
+    if ('settled' in ended) return ended.settled;
+    inbox.ended.count += 1;
+    inbox.ended.reply = ended.failed;
     const days = RETRY_DAYS[attempt - 1];
-    if (days === undefined) {
-      await giveUp(desk, invoice);
-      await condition(isAsked);
-    } else {
-      const nextAtMs = Date.now() + days * DAY_MS;
-      desk.tag({ NextActionAt: nextAtMs, BillingState: 'retrying' });
-      const what = `Attempt ${attempt + 1} at ${instantText(nextAtMs)}`;
-      desk.note('Next', 'waits', what);
-      await condition(isAsked, days * DAY_MS, { summary: what });
-    }
+    if (days === undefined) await giveUp(desk, invoice);
+    else showNext(desk, attempt, days);
+    const settled = await untilNext(desk, inbox, { invoice, before, days });
+    if (settled !== null) return settled;
   }
 }
 
-/** Null: no money came. */
+function showNext(desk: Desk, attempt: number, days: number): void {
+  const nextAtMs = Date.now() + days * DAY_MS;
+  desk.tag({ NextActionAt: nextAtMs, BillingState: 'retrying' });
+  desk.note('Next', 'waits', `Attempt ${attempt + 1} at ${instantText(nextAtMs)}`);
+}
+
+/** Waits for the day of the next attempt, or for whoever asks for it. Not null: the invoice was settled meanwhile. */
+async function untilNext(
+  desk: Desk,
+  inbox: Inbox,
+  next: {
+    readonly invoice: InvoiceView;
+    readonly before: number;
+    readonly days: number | undefined;
+  },
+): Promise<CollectionResult | null> {
+  const { invoice, before, days } = next;
+  const endMs = days === undefined ? null : Date.now() + days * DAY_MS;
+  const isWoken = (): boolean => inbox.asked > before || inbox.isChanged;
+  for (;;) {
+    const waitMs = endMs === null ? LOOK_MS : Math.max(1, endMs - Date.now());
+    const summary = endMs === null ? 'Look whether it is settled' : 'The next attempt';
+    await condition(isWoken, waitMs, { summary });
+    if (inbox.isChanged || endMs === null) {
+      inbox.isChanged = false;
+      const state = await desk.attend('Look', () =>
+        db('Look at the invoice').readInvoiceState({ invoiceId: invoice.invoiceId }),
+      );
+      if (state === 'paid' || state === 'void' || state === 'uncollectible') {
+        return finish(desk, invoice, state);
+      }
+      if (endMs === null) desk.ask(unpaid(invoice));
+    }
+    if (inbox.asked > before || (endMs !== null && Date.now() >= endMs)) return null;
+  }
+}
+
+/** `failed`: no money came. */
 async function tryOnce(
   desk: Desk,
   invoice: InvoiceView,
   attempt: number,
-): Promise<CollectionResult | null> {
+): Promise<{ readonly settled: CollectionResult } | { readonly failed: RetryReply }> {
   const { invoiceId, number } = invoice;
   const name = `Attempt ${attempt}`;
   desk.tag({ AttemptNo: attempt, BillingState: 'collecting', NextActionAt: null });
@@ -72,24 +149,27 @@ async function tryOnce(
   const prepared = await desk.attend(name, () =>
     db(`Prepare attempt ${attempt}`).prepareInvoicePayment({ invoiceId, attempt }),
   );
-  if (prepared.kind === 'settled') return finish(desk, invoice, prepared.state);
+  if (prepared.kind === 'settled') {
+    return { settled: await finish(desk, invoice, prepared.state) };
+  }
   if (prepared.kind === 'no_method') {
     desk.note(name, 'failed', 'the subscriber has no payment method');
-    return null;
+    return { failed: { state: 'no_method' } };
   }
   const result = await pay(desk, { paymentId: prepared.paymentId, what: number });
   if (result.state === 'succeeded') {
     desk.note(name, 'done', 'paid');
-    return finish(desk, invoice, 'paid');
+    return { settled: await finish(desk, invoice, 'paid') };
   }
-  desk.note(name, 'failed', result.state === 'declined' ? result.declineCode : result.state);
-  return null;
+  const declineCode = result.state === 'declined' ? result.declineCode : result.state;
+  desk.note(name, 'failed', declineCode);
+  return { failed: { state: 'declined', declineCode } };
 }
 
 async function finish(
   desk: Desk,
   invoice: InvoiceView,
-  state: 'paid' | 'void',
+  state: CollectionResult['state'],
 ): Promise<CollectionResult> {
   desk.settled();
   desk.tag({ BillingState: state, NextActionAt: null });
@@ -103,8 +183,12 @@ async function giveUp(desk: Desk, invoice: InvoiceView): Promise<void> {
   await desk.attend('Give up', () => db('The policy has ended').failCollection({ invoiceId }));
   desk.tag({ BillingState: 'failed', NextActionAt: null });
   desk.note('Next', 'waits', `update ${collectionUpdates.retryNow}`);
-  desk.ask(`${invoice.number} is unpaid after ${RETRY_DAYS.length + 1} attempts`);
+  desk.ask(unpaid(invoice));
   await tell(invoice);
+}
+
+function unpaid({ number }: InvoiceView): string {
+  return `${number} is unpaid after ${RETRY_DAYS.length + 1} attempts`;
 }
 
 async function tell({ subscriptionId }: InvoiceView): Promise<void> {

@@ -14,6 +14,7 @@ export const workflowTypes = {
   collection: 'collection',
   payment: 'payment',
   topUp: 'topUp',
+  refund: 'refund',
 } as const;
 
 export const workflowIds = {
@@ -23,6 +24,7 @@ export const workflowIds = {
   collection: (invoiceId: string) => `collect/${invoiceId}`,
   payment: (paymentId: string) => `pay/${paymentId}`,
   topUp: (topUpId: string) => `topup/${topUpId}`,
+  refund: (refundId: string) => `refund/${refundId}`,
 } as const;
 
 /** Custom search attributes, registered when the stack starts. */
@@ -55,6 +57,7 @@ export type PeriodCloseInput = {
   readonly periodSeq: number;
 };
 export type CollectionInput = { readonly v: 1; readonly invoiceId: string };
+export type RefundInput = { readonly v: 1; readonly refundId: string };
 export type PaymentInput = { readonly v: 1; readonly paymentId: string };
 
 /** `staticSummary` of a workflow: the line that the Temporal UI's list shows beside its id. */
@@ -65,6 +68,7 @@ export const summaries = {
     brief(`Close period ${of.periodSeq} of ${of.subscriberName}`),
   collection: (of: { readonly number: string }) => brief(`Collect ${of.number}`),
   payment: (of: { readonly what: string }) => brief(`Pay ${of.what}`),
+  refund: (of: { readonly number: string }) => brief(`Refund of ${of.number}`),
   topUp: (of: { readonly subscriberName: string; readonly credits: string }) =>
     brief(`${of.subscriberName} buys ${of.credits} credits`),
 } as const;
@@ -76,7 +80,7 @@ function brief(text: string): string {
 
 /** Every workflow that meets a fault it cannot mend waits for this update; then it tries the failed step again. */
 export const retryStep = 'retryStep';
-/** Update of a collection: try to take the money now, without waiting for the next day of the policy. */
+/** Update of a collection: try to take the money now, without waiting for the next day; it answers what came of it. */
 export const collectionUpdates = { retryNow: 'retryNow' } as const;
 /** Update of a period's close: its draft waits no longer. It answers when the invoice is final. */
 export const closeUpdates = { finalizeNow: 'finalizeNow' } as const;
@@ -131,7 +135,17 @@ export type CancelPlanChangeReply = { readonly changeId: string };
 /** Result of a periodClose workflow. `invoiceId` is null when there was nothing to invoice. */
 export type PeriodCloseResult = { readonly periodId: string; readonly invoiceId: string | null };
 /** Result of a collection: `failed` never ends it, it waits for `retryNow`. */
-export type CollectionResult = { readonly state: 'paid' | 'void' };
+export type CollectionResult = { readonly state: 'paid' | 'void' | 'uncollectible' };
+/** What came of an attempt that was asked for: of `declined` the code, of `no_method` that there is nothing to take from. */
+export type RetryReply = {
+  readonly state: CollectionResult['state'] | 'declined' | 'no_method';
+  readonly declineCode?: string;
+};
+/** Result of a refund: `failed` leaves the money with the account balance. */
+export type RefundResult = {
+  readonly state: 'succeeded' | 'failed';
+  readonly failureCode?: string;
+};
 /** Result of a payment. */
 export type PaymentResult =
   | { readonly state: 'succeeded' | 'canceled' }

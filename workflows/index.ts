@@ -2,5 +2,6 @@
 export { collection } from './collection.ts';
 export { payment } from './payment.ts';
 export { periodClose } from './period-close.ts';
+export { refund } from './refund.ts';
 export { subscription } from './subscription.ts';
 export { topUp } from './top-up.ts';

@@ -4,6 +4,7 @@ import type { StartWorkflow, WorkflowRequest } from '../../activities/ports.ts';
 import {
   type CollectionInput,
   type PeriodCloseInput,
+  type RefundInput,
   type SubscriptionInput,
   summaries,
   taskQueues,
@@ -16,7 +17,7 @@ type Start = {
   readonly type: string;
   readonly workflowId: string;
   readonly staticSummary: string;
-  readonly input: SubscriptionInput | PeriodCloseInput | CollectionInput | TopUpInput;
+  readonly input: SubscriptionInput | PeriodCloseInput | CollectionInput | TopUpInput | RefundInput;
   /** What moves money runs once for its id, and again only when an operator has terminated it before its end. */
   readonly reuse: 'ALLOW_DUPLICATE' | 'ALLOW_DUPLICATE_FAILED_ONLY';
 };
@@ -73,6 +74,14 @@ function startOf(request: WorkflowRequest): Start {
         workflowId: workflowIds.collection(request.invoiceId),
         staticSummary: summaries.collection(request.summary),
         input: { v: 1, invoiceId: request.invoiceId },
+        reuse: 'ALLOW_DUPLICATE_FAILED_ONLY',
+      };
+    case 'refund':
+      return {
+        type: workflowTypes.refund,
+        workflowId: workflowIds.refund(request.refundId),
+        staticSummary: summaries.refund(request.summary),
+        input: { v: 1, refundId: request.refundId },
         reuse: 'ALLOW_DUPLICATE_FAILED_ONLY',
       };
     case 'topUp':

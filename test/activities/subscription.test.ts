@@ -39,6 +39,8 @@ describe('activities/subscription', function () {
       payments: {
         charge: () => Promise.reject(new Error('not here')),
         lookup: () => Promise.reject(new Error('not here')),
+        refund: () => Promise.reject(new Error('not here')),
+        lookupRefund: () => Promise.reject(new Error('not here')),
       },
       startWorkflow: (request) => {
         started.push(request);

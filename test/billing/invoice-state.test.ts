@@ -35,6 +35,17 @@ describe('billing/invoice-state', () => {
     assert.deepEqual(giveUp(open, 9), { state: 'uncollectible', ...kept, givenUpAtMs: 9 });
   });
 
+  it('what was given up is still paid or withdrawn, and forgets that it was given up', () => {
+    assert.ok(open.state === 'open');
+    const given = giveUp(open, 9);
+    const kept = { number, finalizedAtMs: 5 };
+    assert.deepEqual(pay(given, 'out_of_band', 12), {
+      ...{ state: 'paid', ...kept },
+      ...{ paidAtMs: 12, by: 'out_of_band' },
+    });
+    assert.deepEqual(withdraw(given, 12), { state: 'void', ...kept, voidedAtMs: 12 });
+  });
+
   it('no other way leads from one state to another', () => {
     const states = ['draft', 'open', 'paid', 'void', 'uncollectible'] as const;
     const ways = states.flatMap((from) =>
@@ -46,6 +57,8 @@ describe('billing/invoice-state', () => {
       'open → paid',
       'open → void',
       'open → uncollectible',
+      'uncollectible → paid',
+      'uncollectible → void',
     ]);
   });
 

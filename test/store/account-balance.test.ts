@@ -236,7 +236,7 @@ describe('store/account-balance', () => {
     const collection = collectionActivities({
       db,
       shards: { seal: unused },
-      payments: { charge: unused, lookup: unused },
+      payments: { charge: unused, lookup: unused, refund: unused, lookupRefund: unused },
       startWorkflow: unused,
       waitForApplied: unused,
       isDrained: unused,

@@ -49,7 +49,7 @@ describe('workflows/payment, collection and topUp', function () {
       ports: {
         paymentTimeoutMs: 500,
         throughPayments: (provider) => ({
-          lookup: (key) => provider.lookup(key),
+          ...provider,
           charge: async (request) => {
             if (weather === 'requests_are_lost') throw new ProviderFault('unavailable', 'lost');
             const outcome = await provider.charge(request);

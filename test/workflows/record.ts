@@ -198,7 +198,7 @@ const rig = await startRig(ofEnvironment(environment), {
       },
     },
     throughPayments: (provider) => ({
-      lookup: (key) => provider.lookup(key),
+      ...provider,
       charge: async (request) => {
         const outcome = await provider.charge(request);
         if (weather.areAnswersLost) throw new ProviderFault('unavailable', 'the answer was lost');
