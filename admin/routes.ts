@@ -2,12 +2,12 @@
 import { addOnRoutes } from './resources/add-ons.ts';
 import { couponRoutes } from './resources/coupons.ts';
 import { documentRoutes } from './resources/documents.ts';
-import { documentRoutes } from './resources/documents.ts';
 import { featureRoutes } from './resources/features.ts';
 import { invoiceRoutes } from './resources/invoices.ts';
 import { meterRoutes } from './resources/meters.ts';
 import { operatorSettingsRoutes } from './resources/operator-settings.ts';
 import { planTemplateRoutes } from './resources/plan-templates.ts';
+import { planChangeRoutes } from './resources/plan-changes.ts';
 import { planVersionRoutes } from './resources/plan-versions.ts';
 import { planRoutes } from './resources/plans.ts';
 import { productRoutes } from './resources/products.ts';
@@ -30,12 +30,11 @@ export const routes: readonly Route[] = [
   ...planTemplateRoutes,
   ...subscriberRoutes,
   ...subscriptionRoutes,
+  ...planChangeRoutes,
   ...subscriptionExtraRoutes,
   ...walletRoutes,
   ...usageEventRoutes,
   ...usageCorrectionRoutes,
-  // Before the others of their paths: `{id}.html` is also an `{id}`.
-  ...documentRoutes,
   // Before the others of their paths: `{id}.html` is also an `{id}`.
   ...documentRoutes,
   ...invoiceRoutes,

@@ -90,7 +90,7 @@ describe('admin › OpenAPI', () => {
     const required = at(document, 'components', 'schemas', 'CreatePlanBody', 'required');
     assert.deepEqual(
       new Set(Array.isArray(required) ? required : []),
-      new Set(['billing_interval', 'currency', 'name', 'type']),
+      new Set(['billing_interval', 'currency', 'name']),
     );
   });
 
