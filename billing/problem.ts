@@ -54,6 +54,8 @@ export const problemCodes = [
   'subscription_exists',
   'subscription_not_active',
   'period_not_closable',
+  'plan_unchanged',
+  'credits_already_spent',
   'payment_method_needed',
   'event_not_correctable',
   'nothing_to_correct',
@@ -320,6 +322,18 @@ export const problemTable = {
     no,
     'The period cannot be closed now',
     'Only the current period can be closed early.',
+  ),
+  plan_unchanged: entry(
+    409,
+    no,
+    'The subscription has this plan',
+    'Name another plan, or another version of it.',
+  ),
+  credits_already_spent: entry(
+    409,
+    no,
+    'Credits that the plan brought are spent',
+    'Ask for the change at the end of the period: when = period_end.',
   ),
   event_not_correctable: entry(
     409,

@@ -32,7 +32,14 @@ export type PlanChangeRequest = {
 };
 
 export type PlanChangeResult =
-  | { readonly kind: 'changed'; readonly effectiveAt: Date; readonly invoice: Invoice | null }
+  | {
+      readonly kind: 'changed';
+      readonly effectiveAt: Date;
+      /** What the change invoiced at once. */
+      readonly invoice: Invoice | null;
+      /** What was worked out; null when the change was made before, under the same id. */
+      readonly draft: PlanChangeDraft | null;
+    }
   | { readonly kind: 'refused'; readonly code: PlanChangeRefusal; readonly message: string };
 export type PlanChangeRefusal =
   | 'subscription_canceled'
@@ -40,8 +47,8 @@ export type PlanChangeRefusal =
   | 'plan_not_found'
   | 'plan_not_published'
   | 'plan_archived'
-  | 'plan_of_other_product'
-  | 'plan_in_other_currency'
+  | 'product_differs'
+  | 'currency_differs'
   | 'plan_unchanged'
   | 'credits_already_spent';
 
@@ -70,16 +77,18 @@ export async function changePlan(
   const known = await findPlanChange(tx, request.changeId);
   if (known !== null) {
     const invoice = await findInvoice(tx, invoiceKeys.change(known.id));
-    return { kind: 'changed', effectiveAt: known.effectiveAt, invoice };
+    return { kind: 'changed', effectiveAt: known.effectiveAt, invoice, draft: null };
   }
   const decision = await decide(tx, subscription, request, now);
   if ('kind' in decision) return decision;
   await cancelScheduledChange(tx, subscription, now);
-  if (decision.draft.timing.kind === 'period_end') {
-    await schedule(tx, subscription, { request, decision, now });
-    return { kind: 'changed', effectiveAt: decision.draft.effectiveAt, invoice: null };
-  }
-  return changeNow(tx, subscription, { request, decision, now });
+  const change = { request, decision, now };
+  const { draft } = decision;
+  const invoice =
+    draft.timing.kind === 'now'
+      ? await changeNow(tx, subscription, change)
+      : await schedule(tx, subscription, change);
+  return { kind: 'changed', effectiveAt: draft.effectiveAt, invoice, draft };
 }
 
 async function decide(
@@ -146,6 +155,7 @@ type TargetRow = Target & {
   readonly productId: string;
   readonly environment: string;
   readonly state: 'draft' | 'published' | 'archived';
+  readonly planArchivedAt: Date | null;
   readonly currency: string;
   readonly name: string;
   readonly version: number;
@@ -159,7 +169,7 @@ async function readTarget(
   const row = await selectRow<TargetRow>(
     db,
     `SELECT v.id, v.plan_id AS "planId", v.definition, v.state, v.currency, v.version, p.name,
-            p.product_id AS "productId", p.environment
+            p.product_id AS "productId", p.environment, p.archived_at AS "planArchivedAt"
      FROM plan_versions v JOIN plans p ON p.id = v.plan_id WHERE v.id = ?`,
     [versionId],
   );
@@ -175,19 +185,19 @@ async function readTarget(
   }
   if (row.productId !== subscription.productId) {
     return refused(
-      'plan_of_other_product',
+      'product_differs',
       `${name} is a plan of another product. Start a subscription to it beside this one.`,
     );
   }
   if (row.state === 'draft' || row.definition === null) {
     return refused('plan_not_published', `${name} is a draft. Publish it first.`);
   }
-  if (row.state === 'archived') {
+  if (row.state === 'archived' || row.planArchivedAt !== null) {
     return refused('plan_archived', `${name} is archived. Choose a version that is published.`);
   }
   if (row.currency !== subscription.currency) {
     return refused(
-      'plan_in_other_currency',
+      'currency_differs',
       `${name} is in ${row.currency}, the subscription in ${subscription.currency}. Cancel it and start another one.`,
     );
   }
@@ -229,7 +239,7 @@ async function schedule(
   tx: Tx,
   subscription: Subscription,
   { request, decision, now }: Change,
-): Promise<void> {
+): Promise<null> {
   await insertChange(tx, subscription, { request, decision });
   await rewriteIntervals(tx, subscription, {
     fromIndex: await intervalFrom(tx, subscription.id, decision.draft.effectiveAt),
@@ -237,13 +247,14 @@ async function schedule(
     now,
     isOtherCalendar: decision.resetsInterval,
   });
+  return null;
 }
 
 async function changeNow(
   tx: Tx,
   subscription: Subscription,
   change: Change,
-): Promise<PlanChangeResult> {
+): Promise<Invoice | null> {
   const { request, decision } = change;
   const { draft, resetsInterval } = decision;
   await insertChange(tx, subscription, { request, decision });
@@ -254,10 +265,8 @@ async function changeNow(
       : null,
   });
   await (resetsInterval ? beginInterval(tx, changed, change) : goOn(tx, changed, change));
-  if (draft.invoice === null) {
-    return { kind: 'changed', effectiveAt: draft.effectiveAt, invoice: null };
-  }
-  const invoice = await issueSubscriptionInvoice(tx, {
+  if (draft.invoice === null) return null;
+  return issueSubscriptionInvoice(tx, {
     subscription: changed,
     period: null,
     kind: 'change',
@@ -266,7 +275,6 @@ async function changeNow(
     draft: draft.invoice,
     at: change.now,
   });
-  return { kind: 'changed', effectiveAt: draft.effectiveAt, invoice };
 }
 
 /** The interval ends here and one of another length begins. */

@@ -49,7 +49,7 @@ import { readShard } from './wallets.ts';
 
 const states = ['pending', 'active', 'past_due', 'canceled'] as const;
 
-const Subscription = z
+export const Subscription = z
   .strictObject({
     id: z.string(),
     object: z.literal('subscription'),
@@ -65,6 +65,18 @@ const Subscription = z
     anchor_at: instantText(),
     overage_enabled: z.boolean(),
     current_period: PeriodAnswer.nullable(),
+    pending_change: z
+      .strictObject({
+        id: z.string(),
+        plan_id: z.string(),
+        plan_name: z.string(),
+        plan_version: z.number().int(),
+        effective_at: instantText(),
+      })
+      .nullable()
+      .meta({ description: 'The change of plan that waits for its day.' }),
+    coupon_count: z.number().int().meta({ description: 'Coupons that it holds.' }),
+    add_on_count: z.number().int().meta({ description: 'Add-ons that it holds.' }),
     started_at: instantText().nullable(),
     cancel_at: instantText().nullable(),
     ended_at: instantText().nullable(),
@@ -116,7 +128,7 @@ const Constraints = z
   })
   .meta({ id: 'Constraints' });
 
-const subscriptionExample = {
+export const subscriptionExample = {
   id: periodExample.subscription_id,
   object: 'subscription',
   environment: 'test',
@@ -131,6 +143,9 @@ const subscriptionExample = {
   anchor_at: '2025-01-01T00:00:00.000Z',
   overage_enabled: false,
   current_period: periodExample,
+  pending_change: null,
+  coupon_count: 0,
+  add_on_count: 0,
   started_at: '2025-01-01T00:00:00.000Z',
   cancel_at: null,
   ended_at: null,
@@ -174,14 +189,14 @@ const constraintsExample = {
 };
 
 /** The subscription or 404. */
-async function requireSubscription(call: Call): Promise<SubscriptionRead> {
+export async function requireSubscription(call: Call): Promise<SubscriptionRead> {
   const id = call.param('subscription_id');
   const found = await findSubscription(call.db, call.environment, id);
   if (found === null) throw notFound('subscription', id);
   return found;
 }
 
-async function subscriptionToWire(
+export async function subscriptionToWire(
   call: Call,
   row: SubscriptionRead,
 ): Promise<z.output<typeof Subscription>> {
@@ -206,6 +221,15 @@ async function subscriptionToWire(
     anchor_at: wireInstant(row.anchor_at),
     overage_enabled: row.overage_enabled,
     current_period: current === undefined ? null : periodToWire(current),
+    pending_change:
+      row.pending_change === null
+        ? null
+        : {
+            ...row.pending_change,
+            effective_at: wireInstant(new Date(row.pending_change.effective_at)),
+          },
+    coupon_count: row.coupon_count,
+    add_on_count: row.add_on_count,
     started_at: wireInstant(row.started_at),
     cancel_at: wireInstant(row.cancel_at),
     ended_at: wireInstant(row.ended_at),
@@ -215,12 +239,12 @@ async function subscriptionToWire(
 }
 
 /** The id of an update: a repeat with the same Idempotency-Key is the same update to the workflow. */
-function updateIdOf(call: Call, what: string): string {
+export function updateIdOf(call: Call, what: string): string {
   return `${what}:${call.idempotency === null ? call.requestId : `${call.token.id}:${call.idempotency.key}`}`;
 }
 
 /** The workflow's refusals in the API's words. */
-function refused(reply: Extract<EngineReply<unknown>, { kind: 'refused' }>): ApiProblem {
+export function refused(reply: Extract<EngineReply<unknown>, { kind: 'refused' }>): ApiProblem {
   switch (reply.code) {
     case 'subscription_canceled':
     case 'subscription_not_active':
@@ -230,13 +254,23 @@ function refused(reply: Extract<EngineReply<unknown>, { kind: 'refused' }>): Api
       return new ApiProblem('not_found', reply.message);
     case 'period_not_open':
       return new ApiProblem('period_not_closable', reply.message);
+    case 'no_planned_change':
+    case 'plan_not_found':
+      return new ApiProblem('not_found', reply.message);
+    case 'plan_not_published':
+    case 'plan_archived':
+    case 'product_differs':
+    case 'currency_differs':
+    case 'plan_unchanged':
+    case 'credits_already_spent':
+      return new ApiProblem(reply.code, reply.message);
     default:
       return new ApiProblem('conflict', reply.message);
   }
 }
 
 /** After a command: the subscription as it stands; 202 when the workflow has not answered yet. */
-async function afterCommand(
+export async function afterCommand(
   call: Call,
   reply: EngineReply<unknown>,
   doneStatus: number,
@@ -246,7 +280,7 @@ async function afterCommand(
   return { status: reply.kind === 'done' ? doneStatus : 202, body };
 }
 
-const subscriptionAnswers = (status: number, description: string) =>
+export const subscriptionAnswers = (status: number, description: string) =>
   answers(
     status,
     { description, schema: Subscription, example: subscriptionExample },
@@ -378,11 +412,15 @@ const cancel = route({
   path: '/subscriptions/{subscription_id}/cancel',
   tag: 'Subscriptions',
   summary: 'Cancel a subscription',
-  description: 'At the end of its period, or now; what was used is invoiced either way.',
+  description: `At the end of its period, or now; what was used is invoiced either way. With prorate, the fees of the interval are billed
+by the days used, and what was billed in advance for the days after it becomes account balance, by a credit note.`,
   roles: operators,
   bodyOptional: true,
   body: object({
     when: oneOf(['period_end', 'now'], 'period_end when absent.').optional(),
+    prorate: flag().optional().meta({
+      description: 'Of a cancellation now: fees by the days used. False when absent.',
+    }),
     reason: text(500).optional(),
   }),
   bodyExample: { when: 'period_end' },
@@ -393,12 +431,13 @@ const cancel = route({
     await call.audit(call.db, {
       action: 'subscription.cancel',
       objectId: row.id,
-      details: { when: body.when ?? 'period_end' },
+      details: { when: body.when ?? 'period_end', prorate: body.prorate ?? false },
     });
     const reply = await call.deps.engine.cancel(
       row.id,
       {
         when: body.when ?? 'period_end',
+        prorate: body.prorate ?? false,
         ...(body.reason === undefined ? {} : { reason: body.reason }),
       },
       { updateId: updateIdOf(call, 'cancel'), waitMs: call.deps.waits.workflowMs },

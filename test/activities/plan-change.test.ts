@@ -54,6 +54,8 @@ describe('activities/subscription › change of plan', function () {
       payments: {
         charge: () => Promise.reject(new Error('not here')),
         lookup: () => Promise.reject(new Error('not here')),
+        refund: () => Promise.reject(new Error('not here')),
+        lookupRefund: () => Promise.reject(new Error('not here')),
       },
       startWorkflow: (request) => {
         started.push(request);
@@ -299,7 +301,7 @@ describe('activities/subscription › change of plan', function () {
     const elsewhere = await seedPlan(db, await seedWorld(db), { feeMinor: '1000' });
     const cases = [
       [mine, 'plan_unchanged', /planned change/],
-      [elsewhere, 'plan_of_other_product', /beside this one/],
+      [elsewhere, 'product_differs', /beside this one/],
       [await plan({ state: 'draft' }), 'plan_not_published', /Publish it/],
       [await plan({ feeMinor: '5', state: 'archived' }), 'plan_archived', /published/],
       [newId('pver'), 'plan_not_found', /no plan version/],

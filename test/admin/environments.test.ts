@@ -167,6 +167,8 @@ function bodyOf(operationId: string): { readonly body?: unknown } {
     revokeApiKey: {},
     changeSubscription: { overage_enabled: true },
     cancelSubscription: {},
+    changeSubscriptionPlan: { plan_id: 'x' },
+    previewPlanChange: { plan_id: 'x' },
     closePeriod: {},
     changeTaxRate: { percent: '1' },
     addSubscriptionCoupon: { coupon_id: 'x' },
