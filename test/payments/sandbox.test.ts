@@ -16,70 +16,6 @@ const request = (idempotencyKey: string, method: string): ChargeRequest => ({
   currency: 'USD',
   method,
   description: 'INV-2025-0042',
-  describe('refunds', () => {
-    const provider = () => sandboxProvider({ url: sandbox.url, timeoutMs: 500 });
-    const charged = async (key: string, method: string) => {
-      const outcome = await provider().charge(request(key, method));
-      assert.equal(outcome.kind, 'succeeded');
-      return outcome.providerRef;
-    };
-    const back = (idempotencyKey: string, providerRef: string, amountMinor: bigint) => ({
-      idempotencyKey,
-      providerRef,
-      amountMinor,
-      currency: 'USD',
-    });
-
-    it('gives back once for a key, in parts, and no more than was taken', async () => {
-      const providerRef = await charged('back', 'card_ok');
-      const first = await provider().refund(back('r1', providerRef, 8000n));
-      assert.equal(first.kind, 'succeeded');
-      assert.deepEqual(await provider().refund(back('r1', providerRef, 8000n)), first);
-      assert.deepEqual(await provider().lookupRefund('r1'), first);
-      assert.equal((await provider().refund(back('r2', providerRef, 245n))).kind, 'succeeded');
-      const third = await provider().refund(back('r3', providerRef, 1n));
-      assert.ok(third.kind === 'declined');
-      assert.equal(third.code, 'amount_too_large');
-    });
-
-    it('says that it gives nothing back, or nothing at all', async () => {
-      const firm = await provider().refund(
-        back('r4', await charged('no-back', 'card_no_refund'), 5n),
-      );
-      assert.ok(firm.kind === 'declined');
-      assert.equal(firm.code, 'refund_declined');
-      const silent = await charged('silent', 'card_refund_timeout');
-      await assert.rejects(
-        provider().refund(back('r5', silent, 5n)),
-        (error) => error instanceof ProviderFault && error.kind === 'unavailable',
-      );
-      assert.equal((await provider().lookupRefund('r5')).kind, 'succeeded');
-      assert.deepEqual(await provider().lookupRefund('never'), { kind: 'not_found' });
-    });
-
-    it('refuses a key that is used for another refund, and a charge that took nothing', async () => {
-      const providerRef = await charged('mine', 'card_ok');
-      await provider().refund(back('r6', providerRef, 5n));
-      const isRefused = (error: unknown): boolean =>
-        error instanceof ProviderFault && error.kind === 'refused';
-      await assert.rejects(provider().refund(back('r6', providerRef, 6n)), isRefused);
-      await assert.rejects(provider().refund(back('r7', 'ch_none', 6n)), isRefused);
-    });
-
-    it('knows its refunds after a kill', async () => {
-      const file = join(folder, 'refunds.jsonl');
-      const one = await startSandbox({ file, host: '127.0.0.1', port: 0 });
-      const before = sandboxProvider({ url: one.url });
-      const taken = await before.charge(request('kept', 'card_ok'));
-      const made = await before.refund(back('kept-back', taken.providerRef, 5n));
-      await one.stop();
-      const two = await startSandbox({ file, host: '127.0.0.1', port: 0 });
-      const after = sandboxProvider({ url: two.url });
-      assert.deepEqual(await after.lookupRefund('kept-back'), made);
-      assert.deepEqual(await after.lookup('kept'), taken);
-      await two.stop();
-    });
-  });
 });
 
 async function chargesAt(
@@ -165,6 +101,71 @@ describe('payments/sandbox', () => {
       break;
     }
     assert.equal((await charging).kind, 'succeeded');
+  });
+
+  describe('refunds', () => {
+    const provider = () => sandboxProvider({ url: sandbox.url, timeoutMs: 500 });
+    const charged = async (key: string, method: string) => {
+      const outcome = await provider().charge(request(key, method));
+      assert.equal(outcome.kind, 'succeeded');
+      return outcome.providerRef;
+    };
+    const back = (idempotencyKey: string, providerRef: string, amountMinor: bigint) => ({
+      idempotencyKey,
+      providerRef,
+      amountMinor,
+      currency: 'USD',
+    });
+
+    it('gives back once for a key, in parts, and no more than was taken', async () => {
+      const providerRef = await charged('back', 'card_ok');
+      const first = await provider().refund(back('r1', providerRef, 8000n));
+      assert.equal(first.kind, 'succeeded');
+      assert.deepEqual(await provider().refund(back('r1', providerRef, 8000n)), first);
+      assert.deepEqual(await provider().lookupRefund('r1'), first);
+      assert.equal((await provider().refund(back('r2', providerRef, 245n))).kind, 'succeeded');
+      const third = await provider().refund(back('r3', providerRef, 1n));
+      assert.ok(third.kind === 'declined');
+      assert.equal(third.code, 'amount_too_large');
+    });
+
+    it('says that it gives nothing back, or nothing at all', async () => {
+      const firm = await provider().refund(
+        back('r4', await charged('no-back', 'card_no_refund'), 5n),
+      );
+      assert.ok(firm.kind === 'declined');
+      assert.equal(firm.code, 'refund_declined');
+      const silent = await charged('mute', 'card_refund_timeout');
+      await assert.rejects(
+        provider().refund(back('r5', silent, 5n)),
+        (error) => error instanceof ProviderFault && error.kind === 'unavailable',
+      );
+      assert.equal((await provider().lookupRefund('r5')).kind, 'succeeded');
+      assert.deepEqual(await provider().lookupRefund('never'), { kind: 'not_found' });
+    });
+
+    it('refuses a key that is used for another refund, and a charge that took nothing', async () => {
+      const providerRef = await charged('mine', 'card_ok');
+      await provider().refund(back('r6', providerRef, 5n));
+      const isRefused = (error: unknown): boolean =>
+        error instanceof ProviderFault && error.kind === 'refused';
+      await assert.rejects(provider().refund(back('r6', providerRef, 6n)), isRefused);
+      await assert.rejects(provider().refund(back('r7', 'ch_none', 6n)), isRefused);
+    });
+
+    it('knows its refunds after a kill', async () => {
+      const file = join(folder, 'refunds.jsonl');
+      const one = await startSandbox({ file, host: '127.0.0.1', port: 0 });
+      const before = sandboxProvider({ url: one.url });
+      const taken = await before.charge(request('kept', 'card_ok'));
+      const made = await before.refund(back('kept-back', taken.providerRef, 5n));
+      await one.stop();
+      const two = await startSandbox({ file, host: '127.0.0.1', port: 0 });
+      const after = sandboxProvider({ url: two.url });
+      assert.deepEqual(await after.lookupRefund('kept-back'), made);
+      assert.deepEqual(await after.lookup('kept'), taken);
+      await two.stop();
+    });
   });
 });
 
