@@ -3,31 +3,42 @@
  * the first one against. Numeric is exact here: it is only added, multiplied, divided into whole parts, and rounded once.
  */
 
-/** The relations that are rated, each a complete SELECT. */
+/**
+ * The relations that are rated, each a complete SELECT. `stage` says of usage when it is billed: `now`, `before` (on an
+ * invoice of the same stretch of time under one plan version), or `earlier` (under the terms before a change, which used
+ * up included units).
+ */
 export type RatingSources = {
   /**
-   * `id text, charge jsonb, places integer, fee_due boolean, minimum text`: the usage charges as they are frozen in
-   * `plan_versions.definition`, the decimals of their currency, whether nothing of the interval was billed before, and
-   * when the minimum falls due (`now`, `later`, `before`).
+   * `id text, charge jsonb, places integer, is_begun boolean, minimum text, start_at, end_at, billed_until_at,
+   * interval_start_at, interval_end_at timestamptz`: the usage charges as they are frozen in `plan_versions.definition`,
+   * the decimals of their currency, whether an invoice was issued under these terms before, when the minimum falls due
+   * (`now`, `later`, `before`), the stretch of time and the interval that it is in.
    */
   readonly charges: string;
-  /**
-   * `id text, is_before boolean` and the partials of `usage_rollups`: the rows of each charge's meter in the interval, and
-   * which of them were billed before.
-   */
-  readonly rollups: string;
+  /** `id text, stage text` and the partials of `usage_rollups` and corrections: the rows of each charge's meter. */
+  readonly partials: string;
+  /** `id text, stage text, value`: what a UNIQUE_COUNT counts. */
+  readonly values: string;
+  /** `id text, stage text, at timestamptz, quantity`: what a WEIGHTED_SUM weighs. */
+  readonly levels: string;
 };
 
-/** What was counted and is billable, of the whole interval and of what was billed before. */
+const ms = (at: string): string => `(1000 * extract(epoch FROM ${at}))`;
+
+/** What was counted of the whole and of what was billed before; below zero, a correction took more than is there. */
 const quantities = `
 parts AS (
-  SELECT c.id, c.charge, c.charge->'price' AS price, part.name AS part
-  FROM charges c CROSS JOIN (VALUES ('before'), ('total')) part(name)
-  WHERE part.name = 'total' OR NOT c.fee_due
+  SELECT c.*, c.charge->'meter'->>'aggregation' AS aggregation, part.name AS part, part.stages,
+    CASE part.name WHEN 'total' THEN c.end_at ELSE greatest(c.billed_until_at, c.start_at) END AS until_at
+  FROM charges c CROSS JOIN (VALUES ('earlier', ARRAY['earlier']), ('before', ARRAY['before']),
+    ('total', ARRAY['before', 'now'])) part(name, stages)
+  LEFT JOIN (SELECT DISTINCT id FROM partials WHERE stage = 'before') b ON b.id = c.id
+  WHERE part.name <> 'before' OR c.is_begun OR b.id IS NOT NULL
 ),
-counted AS (
-  SELECT p.id, p.part, coalesce(sum(r.event_count), 0)::numeric AS events,
-    CASE p.charge->'meter'->>'aggregation'
+summed AS (
+  SELECT p.id, p.part, p.charge, p.aggregation, greatest(coalesce(sum(r.event_count), 0), 0)::numeric AS events,
+    CASE p.aggregation
       WHEN 'SUM' THEN coalesce(sum(r.quantity), 0)
       WHEN 'COUNT' THEN coalesce(sum(r.event_count), 0)
       WHEN 'MAX' THEN coalesce(max(r.max_quantity), 0)::numeric
@@ -35,14 +46,42 @@ counted AS (
         (array_agg(r.latest_quantity ORDER BY r.latest_at DESC, r.latest_quantity DESC)
           FILTER (WHERE r.id IS NOT NULL))[1], 0)::numeric
     END AS quantity
-  FROM parts p LEFT JOIN rollups r ON r.id = p.id AND (p.part = 'total' OR r.is_before)
-  GROUP BY p.id, p.part, p.charge
+  FROM parts p LEFT JOIN partials r ON r.id = p.id AND r.stage = ANY (p.stages)
+  GROUP BY p.id, p.part, p.charge, p.aggregation
+),
+different AS (
+  SELECT p.id, p.part, count(DISTINCT v.value)::numeric AS quantity
+  FROM parts p JOIN vals v ON v.id = p.id AND v.stage = ANY (p.stages)
+  GROUP BY p.id, p.part
+),
+held AS (
+  SELECT p.id, p.part, l.quantity::numeric AS quantity,
+    ${ms('greatest(l.at, p.interval_start_at)')} AS from_ms,
+    ${ms(`least(coalesce(lead(l.at) OVER (PARTITION BY p.id, p.part ORDER BY l.at, l.quantity), p.until_at),
+      p.interval_end_at)`)} AS until_ms,
+    ${ms('p.interval_end_at')} - ${ms('p.interval_start_at')} AS span_ms
+  FROM parts p JOIN levels l ON l.id = p.id AND l.stage = ANY (p.stages) AND l.at < p.until_at
+),
+weighed AS (
+  SELECT id, part, div(2 * sum(quantity * (until_ms - from_ms)) + span_ms, 2 * span_ms) AS quantity
+  FROM held WHERE until_ms > from_ms GROUP BY id, part, span_ms
+),
+counted AS (
+  SELECT s.id, s.part, s.charge, s.aggregation, s.events, greatest(coalesce(CASE s.aggregation
+      WHEN 'UNIQUE_COUNT' THEN d.quantity WHEN 'WEIGHTED_SUM' THEN w.quantity ELSE s.quantity
+    END, 0), 0) AS quantity
+  FROM summed s LEFT JOIN different d USING (id, part) LEFT JOIN weighed w USING (id, part)
+),
+allowed AS (
+  SELECT *, greatest((charge->>'included_units')::numeric
+    - CASE WHEN aggregation IN ('SUM', 'COUNT', 'UNIQUE_COUNT')
+        THEN max(quantity) FILTER (WHERE part = 'earlier') OVER (PARTITION BY id) ELSE 0 END, 0) AS included
+  FROM counted
 ),
 billable AS (
-  SELECT p.id, p.part, p.price, p.price->>'model' AS model, k.events,
-    greatest(k.quantity - (p.charge->>'included_units')::numeric, 0)
-      * ('1e-' || (p.charge->'meter'->>'scale'))::numeric AS units
-  FROM parts p JOIN counted k USING (id, part)
+  SELECT id, part, charge->'price' AS price, charge->'price'->>'model' AS model, events,
+    greatest(quantity - included, 0) * ('1e-' || (charge->'meter'->>'scale'))::numeric AS units
+  FROM allowed WHERE part <> 'earlier'
 )`;
 
 /** The exact amounts of both, under every price model. */
@@ -80,16 +119,18 @@ exact AS (
 
 /** Each rounded once, and brought within the bounds of its charge. */
 const bounded = `
+sums AS (
+  SELECT id, max(amount) FILTER (WHERE part = 'total') AS exact_total,
+    coalesce(max(amount) FILTER (WHERE part = 'before'), 0) AS exact_before, bool_or(part = 'before') AS has_before
+  FROM exact GROUP BY id
+),
 rated AS (
-  SELECT c.id, c.minimum, total.amount AS exact_total, coalesce(before.amount, 0) AS exact_before,
-    before.id IS NOT NULL AS has_before,
-    round(total.amount * ('1e' || c.places)::numeric) AS total_minor,
-    round(coalesce(before.amount, 0) * ('1e' || c.places)::numeric) AS before_minor,
+  SELECT c.id, c.minimum, s.exact_total, s.exact_before, s.has_before,
+    round(s.exact_total * ('1e' || c.places)::numeric) AS total_minor,
+    round(s.exact_before * ('1e' || c.places)::numeric) AS before_minor,
     (c.charge->>'minimum_minor')::numeric AS least_minor,
     (c.charge->>'maximum_minor')::numeric AS most_minor
-  FROM charges c
-  JOIN exact total ON total.id = c.id AND total.part = 'total'
-  LEFT JOIN exact before ON before.id = c.id AND before.part = 'before'
+  FROM charges c JOIN sums s USING (id)
 ),
 bounded AS (
   SELECT *,
@@ -106,8 +147,9 @@ bounded AS (
  * One row for each charge: `id, exact_total, exact_before, amount_minor, bound_minor`: the usage line, and the line that
  * brings it to its minimum or maximum (0 = none).
  */
-export function ratingSql({ charges, rollups }: RatingSources): string {
-  return `WITH charges AS (${charges}), rollups AS (${rollups}),${quantities},${amounts},${bounded}
+export function ratingSql({ charges, partials, values, levels }: RatingSources): string {
+  return `WITH charges AS (${charges}), partials AS (${partials}), vals AS (${values}), levels AS (${levels}),
+${quantities},${amounts},${bounded}
 SELECT id, exact_total::text AS exact_total, exact_before::text AS exact_before,
   (total_minor - before_minor)::text AS amount_minor,
   (total_moved - before_moved)::text AS bound_minor

@@ -3,28 +3,36 @@ import assert from 'node:assert/strict';
 
 import fc from 'fast-check';
 
-import { assembleInvoice, type MeterUsage } from '../../billing/invoice.ts';
 import { type Currency, placesOf } from '../../billing/money.ts';
-import type { BillableDefinition, Price, UsageCharge } from '../../billing/plan.ts';
-import type { UsagePartial } from '../../billing/rate.ts';
+import type { Aggregation, Price, UsageCharge } from '../../billing/plan.ts';
+import type { Level, UsagePartial } from '../../billing/rate.ts';
+import { chargeIn, type Run, usageIn } from '../../billing/runs.ts';
+import { usageLines } from '../../billing/usage-line.ts';
 import { type Db, openDb, type Tx } from '../../store/db.ts';
 import { ratingSql } from '../../store/rating-sql.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 
+type Stage = 'earlier' | 'before' | 'now';
 type Row = {
   readonly hour: number;
-  readonly isBefore: boolean;
+  readonly stage: Stage;
   readonly quantity: bigint;
   readonly eventCount: bigint;
   readonly maxQuantity: bigint;
   readonly latestQuantity: bigint;
   readonly latestAt: number;
+  readonly values: readonly string[];
+  readonly levels: readonly Level[];
 };
 type Card = {
   readonly charge: UsageCharge;
   readonly currency: Currency;
-  readonly feeDue: boolean;
+  readonly isBegun: boolean;
   readonly minimum: 'now' | 'later' | 'before';
+  /** Epoch ms: where the stretch of time begins, how far it was billed, where it ends; all within the interval. */
+  readonly startMs: number;
+  readonly billedUntilMs: number;
+  readonly endMs: number;
   readonly rows: readonly Row[];
 };
 type Answer = {
@@ -79,30 +87,41 @@ const quantity = fc.oneof(
   fc.bigInt({ min: 0n, max: 5_000n }),
   fc.bigInt({ min: 0n, max: 999_999_999_999_999n }),
 );
+/** The interval of every card; levels lie around and in it, at round instants, so that many of them share one. */
+const interval = { startMs: 1_000, endMs: 2_000 };
+const instant = fc.integer({ min: 9, max: 21 }).map((hundreds) => hundreds * 100);
 const row: fc.Arbitrary<Omit<Row, 'hour'>> = fc.record({
-  isBefore: fc.boolean(),
-  quantity,
-  eventCount: fc.bigInt({ min: 1n, max: 9n }),
+  stage: fc.constantFrom<Stage>('earlier', 'before', 'now', 'now', 'now'),
+  // Below zero: a correction.
+  quantity: fc.oneof({ weight: 5, arbitrary: quantity }, fc.bigInt({ min: -200n, max: -1n })),
+  eventCount: fc.bigInt({ min: -1n, max: 9n }),
   maxQuantity: quantity,
   latestQuantity: quantity,
   latestAt: fc.nat(3),
+  values: fc.uniqueArray(fc.constantFrom(...Array.from({ length: 40 }, (_, index) => `v${index}`))),
+  levels: fc.array(fc.record({ atMs: instant, quantity }), { maxLength: 4 }),
 });
+const aggregations: readonly Aggregation[] = [
+  ...(['SUM', 'COUNT', 'MAX', 'LATEST', 'UNIQUE_COUNT', 'WEIGHTED_SUM'] as const),
+];
 const minor = fc.option(fc.nat(100_000).map(String), { nil: undefined });
 const card: fc.Arbitrary<Card> = fc
   .record({
     price: rule,
-    aggregation: fc.constantFrom('SUM', 'COUNT', 'MAX', 'LATEST'),
+    aggregation: fc.constantFrom(...aggregations),
     scale: fc.constantFrom(0, 0, 0, 2, 6, 9),
-    included: fc.oneof(fc.constant(0n), fc.constantFrom(...landmarks.map(BigInt))),
+    included: fc.constantFrom(0n, 0n, 0n, ...landmarks.map(BigInt)),
     least: minor,
     most: minor,
     currency: fc.constantFrom<Currency>('USD', 'JPY', 'KWD'),
-    feeDue: fc.boolean(),
+    isBegun: fc.boolean(),
+    bounds: fc.tuple(instant, instant, instant),
     minimum: fc.constantFrom('now', 'later', 'before'),
     rows: fc.oneof(fc.array(row, { minLength: 1, maxLength: 2 }), fc.array(row, { maxLength: 6 })),
   })
-  .map(({ price: of, aggregation, scale, included, least, most, ...more }) => ({
+  .map(({ price: of, aggregation, scale, included, least, most, bounds: at, ...more }) => ({
     ...more,
+    ...spanOf(at),
     charge: {
       kind: 'usage',
       id: 'chg',
@@ -119,41 +138,49 @@ const card: fc.Arbitrary<Card> = fc
     rows: more.rows.map((one, hour) => ({ ...one, hour })),
   }));
 
-/** What `billing/` says, through the function that writes invoices. */
-function inTypeScript({ charge, currency, feeDue, minimum, rows }: Card): Answer {
-  const usage: MeterUsage = {
-    meterId: 'mtr',
-    billedBefore: rows.filter((one) => one.isBefore).map(partial),
-    thisPeriod: rows.filter((one) => !one.isBefore).map(partial),
-  };
-  const definition: BillableDefinition = { currency, credits: null, charges: [charge] };
-  const common = {
-    ...{ planVersionId: 'pver', startMs: 0, endMs: 1 },
+function spanOf(at: readonly number[]): Pick<Card, 'startMs' | 'billedUntilMs' | 'endMs'> {
+  const [startMs = 0, billedUntilMs = 0, endMs = 0] = at
+    .map((each) => Math.min(Math.max(each, interval.startMs), interval.endMs))
+    .toSorted((a, b) => a - b);
+  return { startMs, billedUntilMs, endMs };
+}
+
+/** What `billing/` says, through the functions that write invoices. */
+function inTypeScript(given: Card): Answer {
+  const { charge, currency, startMs, endMs, billedUntilMs, isBegun, minimum } = given;
+  const rowsAt = (stage: Stage): readonly UsagePartial[] =>
+    given.rows.filter((one) => one.stage === stage).map(partial);
+  const run: Run = {
+    ...{ planVersionId: 'pver', startMs, endMs, isBegun },
+    definition: { currency, credits: null, charges: [charge] },
+    usage: [
+      {
+        meterId: 'mtr',
+        earlier: rowsAt('earlier'),
+        billedBefore: rowsAt('before'),
+        thisPeriod: rowsAt('now'),
+      },
+    ],
     overageMicro: { billedBefore: 0n, thisPeriod: 0n },
+    levels: { interval, billedUntilMs },
   };
-  const isLate = minimum === 'before' && !feeDue;
-  const { lines } = assembleInvoice({
-    ...{ ...common, zone: 'UTC', oneTimeDue: false, taxRates: [] },
-    definition: isLate ? { ...definition, charges: [] } : definition,
-    feeDue,
-    usage: [usage],
-    late: isLate ? [{ ...common, definition, usage: [usage] }] : [],
-    minimum: minimum === 'later' ? 'later' : 'now',
-  });
+  const lines = usageLines(
+    chargeIn(run, charge),
+    { ...usageIn(run, charge), minimum },
+    { currency, planVersionId: 'pver' },
+  );
   const amounts = lines.map((line) => line.amountMinor.toString());
   return { amountMinor: amounts[0] ?? '0', boundMinor: amounts[1] ?? '0' };
 }
 
 function partial(one: Row): UsagePartial {
-  const { isBefore: _isBefore, hour: _hour, ...rest } = one;
+  const { stage: _stage, hour: _hour, ...rest } = one;
   return rest;
 }
 
 async function load(tx: Tx, cards: readonly Card[]): Promise<void> {
   await tx.raw('CREATE TEMP TABLE cards (id text, card jsonb) ON COMMIT DROP');
-  await tx.raw(
-    'CREATE TEMP TABLE rows (LIKE usage_rollups INCLUDING CONSTRAINTS INCLUDING DEFAULTS) ON COMMIT DROP',
-  );
+  await tx.raw('CREATE TEMP TABLE rows (id text, stage text, row jsonb) ON COMMIT DROP');
   for (let from = 0; from < cards.length; from += 2_000) {
     const batch = cards
       .slice(from, from + 2_000)
@@ -165,12 +192,7 @@ async function load(tx: Tx, cards: readonly Card[]): Promise<void> {
     ]);
     const rows = batch.flatMap(({ id, rows: list }) => list.map((one) => ({ ...one, id })));
     await tx.raw(
-      `INSERT INTO rows (subscription_id, segment_id, meter_id, hour, quantity, event_count, max_quantity,
-         latest_quantity, latest_at)
-       SELECT r->>'id', CASE WHEN (r->>'isBefore')::boolean THEN 1 ELSE 2 END, 'mtr',
-         to_timestamp(3600 * (r->>'hour')::integer), (r->>'quantity')::numeric, (r->>'eventCount')::bigint,
-         (r->>'maxQuantity')::bigint, (r->>'latestQuantity')::bigint, to_timestamp((r->>'latestAt')::integer)
-       FROM jsonb_array_elements(?::jsonb) r`,
+      `INSERT INTO rows SELECT r->>'id', r->>'stage', r FROM jsonb_array_elements(?::jsonb) r`,
       [
         JSON.stringify(rows, (_key, value: unknown) =>
           typeof value === 'bigint' ? `${value}` : value,
@@ -182,11 +204,19 @@ async function load(tx: Tx, cards: readonly Card[]): Promise<void> {
   await tx.raw('ANALYZE rows');
 }
 
+const at = (ms: string): string => `to_timestamp((${ms})::numeric / 1000)`;
 const sources = {
   charges: `SELECT id, card->'charge' AS charge, (card->>'places')::integer AS places,
-    (card->>'feeDue')::boolean AS fee_due, card->>'minimum' AS minimum FROM cards`,
-  rollups: `SELECT subscription_id AS id, segment_id = 1 AS is_before, quantity, event_count, max_quantity,
-    latest_quantity, latest_at FROM rows`,
+    (card->>'isBegun')::boolean AS is_begun, card->>'minimum' AS minimum,
+    ${at("card->>'startMs'")} AS start_at, ${at("card->>'endMs'")} AS end_at,
+    ${at("card->>'billedUntilMs'")} AS billed_until_at,
+    ${at(`${interval.startMs}`)} AS interval_start_at, ${at(`${interval.endMs}`)} AS interval_end_at FROM cards`,
+  partials: `SELECT id, stage, (row->>'quantity')::numeric AS quantity, (row->>'eventCount')::bigint AS event_count,
+    (row->>'maxQuantity')::bigint AS max_quantity, (row->>'latestQuantity')::bigint AS latest_quantity,
+    to_timestamp((row->>'latestAt')::integer) AS latest_at FROM rows`,
+  values: `SELECT id, stage, value FROM rows, jsonb_array_elements_text(row->'values') AS value`,
+  levels: `SELECT id, stage, ${at("level->>'atMs'")} AS at, (level->>'quantity')::bigint AS quantity
+    FROM rows, jsonb_array_elements(row->'levels') AS level`,
 };
 
 /** What SQL says, by the position of the card. */
@@ -232,6 +262,12 @@ describe('rating in SQL', () => {
     assert.ok(amounts.filter((amount) => amount !== '0').length > 4_000);
     assert.ok(answers.filter((one) => one.boundMinor !== '0').length > 1_000);
     assert.ok(new Set(amounts).size > 3_000);
+    for (const aggregation of aggregations) {
+      const charged = cards.filter(
+        ({ charge }, index) => charge.meter.aggregation === aggregation && amounts[index] !== '0',
+      );
+      assert.ok(charged.length > 400, `${aggregation}: ${charged.length}`);
+    }
   });
 
   it('works out an example by hand', async () => {
@@ -253,13 +289,14 @@ describe('rating in SQL', () => {
       included_units: '4',
       maximum_minor: '11000',
     };
-    const of = (isBefore: boolean, units: bigint, hour: number): Row => ({
-      ...{ hour, isBefore, quantity: units, eventCount: 1n, latestAt: 0 },
-      ...{ maxQuantity: units, latestQuantity: units },
+    const of = (stage: Stage, units: bigint, hour: number): Row => ({
+      ...{ hour, stage, quantity: units, eventCount: 1n, latestAt: 0 },
+      ...{ maxQuantity: units, latestQuantity: units, values: [], levels: [] },
     });
     const one: Card = {
-      ...{ charge, currency: 'USD', feeDue: false, minimum: 'now' },
-      rows: [of(true, 9n, 0), of(false, 8n, 1)],
+      ...{ charge, currency: 'USD', isBegun: true, minimum: 'now' },
+      ...{ ...interval, billedUntilMs: interval.startMs },
+      rows: [of('before', 9n, 0), of('now', 8n, 1)],
     };
     // 17 − 4 = 13 units cost 102 + 3 + 15 = 120; the 5 billed before cost 52; at most 110 leaves 58.
     const [answer] = await db.transaction((tx) => inSql(tx, [one]));
