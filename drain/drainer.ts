@@ -51,7 +51,7 @@ export type DrainerOptions = {
   readonly shard: string;
   readonly incarnation: number;
   readonly log: DrainLog;
-  /** Entries in one transaction; 2,000 when absent. */
+  /** Entries in one transaction, at most; 10,000 when absent. */
   readonly batchMax?: number;
   /** Entries above which admission stops; 2,000,000 when absent. */
   readonly streamMax?: number;
@@ -85,13 +85,17 @@ export type Drainer = {
   readonly stats: () => DrainerStats;
 };
 
-const BATCH_MAX = 2_000;
+/** The more the stream holds, the more events of one subscriber share a row of rollups and a post of the ledger. */
+const BATCH_MAX = 10_000;
+/** A shard does nothing else while it answers a read, so a batch is read in pieces. */
+const READ_MAX = 1_000;
 const STREAM_MAX = 2_000_000;
 const BLOCK_MS = 500;
 /** A blocking read has no timeout of its own; a shard that is frozen must not hold up the end of this process. */
 const READ_MS_MAX = BLOCK_MS + 4_000;
 /** A pause after a batch that was far from full: a trickle then makes forty transactions a second, not a thousand. */
 const LINGER_MS = 25;
+const THIN_BATCH = 500;
 const RETRY_FIRST_MS = 100;
 const RETRY_LAST_MS = 5_000;
 const FULL_CHECK_MS = 1_000;
@@ -291,7 +295,7 @@ async function drainOnce(
   state.committed(result);
   await failpoint?.('after_commit');
   await afterCommit(state, last.id);
-  return { cursor: last.id, isThin: entries.length < batchMax / 4 };
+  return { cursor: last.id, isThin: entries.length < Math.min(THIN_BATCH, batchMax / 4) };
 }
 
 function beginRead(state: DrainerState, afterId: string): Reading {
@@ -303,7 +307,15 @@ function beginRead(state: DrainerState, afterId: string): Reading {
 
 async function readEntries(state: DrainerState, afterId: string): Promise<readonly ParsedEntry[]> {
   const { link, batchMax = BATCH_MAX, blockMs = BLOCK_MS } = state.options;
-  return parseEntries(await answered(link.readStream(afterId, batchMax, blockMs)));
+  const read: ParsedEntry[] = [];
+  let last = afterId;
+  for (;;) {
+    const count = Math.min(READ_MAX, batchMax - read.length);
+    const piece = await answered(link.readStream(last, count, read.length === 0 ? blockMs : 0));
+    read.push(...parseEntries(piece));
+    last = piece.at(-1)?.id ?? last;
+    if (piece.length < count || read.length >= batchMax) return read;
+  }
 }
 
 async function answered<T>(read: Promise<T>): Promise<T> {

@@ -142,8 +142,8 @@ async function insertAndPost(
 const hasSpent = (entry: UsageEntry): boolean => entry.creditsMicro > 0n;
 
 /**
- * What the events of one segment have in common goes over once, as a row of its own that the events point to: a third
- * of the text, and of the time to write and read it.
+ * What many events have in common goes over once, as a row of its own that the events point to: that saves most of the
+ * text, and of the time to write and read it.
  */
 async function insertEvents(
   tx: Tx,
@@ -152,7 +152,8 @@ async function insertEvents(
 ): Promise<readonly UsageEntry[]> {
   const places = new Map<string, { readonly index: number; readonly entry: UsageEntry }>();
   const placeIndexes = entries.map((entry) => {
-    const name = `${entry.segmentId}|${entry.adjustsPeriodId}`;
+    const { fact, meterIds } = entry;
+    const name = `${entry.segmentId}|${entry.adjustsPeriodId}|${fact.keyId}|${fact.status}|${meterIds.join()}|${fact.flags.join()}`;
     const place = places.get(name) ?? { index: places.size, entry };
     places.set(name, place);
     return place.index;
@@ -174,19 +175,19 @@ async function insertEvents(
       textArray(shared.map(({ adjustsPeriodId: id }) => (id === '' ? null : id))),
       textArray(shared.map(({ fact }) => fact.productId)),
       numberArray(shared.map(({ fact }) => txnIds.get(fact.subscriberId) ?? null)),
+      textArray(shared.map(({ fact }) => (fact.keyId === '' ? null : fact.keyId))),
+      numberArray(shared.map(({ fact }) => fact.status)),
+      textArray(shared.map((entry) => `{${entry.meterIds.join(',')}}`)),
+      textArray(shared.map(({ fact }) => `{${fact.flags.join(',')}}`)),
       numberArray(placeIndexes),
       texts(({ fact }) => fact.opId),
-      texts(({ fact }) => (fact.keyId === '' ? null : fact.keyId)),
       numbers(({ fact }) => fact.atMs),
-      numbers(({ fact }) => fact.status),
-      texts((entry) => `{${entry.meterIds.join(',')}}`),
       texts(({ fact }) => `{${fact.quantities.map(({ quantity }) => quantity).join(',')}}`),
       texts((entry) => `{${entry.takes.map(({ bucketId }) => bucketId).join(',')}}`),
       texts((entry) => `{${entry.takes.map(({ micro }) => micro).join(',')}}`),
       numbers((entry) => entry.creditsMicro),
       numbers((entry) => entry.overageMicro),
       numbers((entry) => entry.writtenOffMicro),
-      texts(({ fact }) => `{${fact.flags.join(',')}}`),
       entries.length,
     ],
   );
@@ -196,23 +197,27 @@ async function insertEvents(
 }
 
 /** Names the new ones only when some were not: as a rule all are, and two thousand ids need not come back. */
-const INSERT_EVENTS = `WITH inserted AS (
+const INSERT_EVENTS = `WITH places AS MATERIALIZED (
+    SELECT environment, subscriber_id, subscription_id, segment_id, period_id, adjusts_period_id, product_id, txn_id,
+      api_key_id, status, meter_ids::text[] AS meter_ids, flags::text[] AS flags, place
+    FROM unnest(?::text[], ?::text[], ?::text[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::bigint[], ?::text[],
+        ?::smallint[], ?::text[], ?::text[])
+      WITH ORDINALITY AS p(environment, subscriber_id, subscription_id, segment_id, period_id, adjusts_period_id,
+        product_id, txn_id, api_key_id, status, meter_ids, flags, place)
+  ), inserted AS (
     INSERT INTO usage_events (event_day, event_id, environment, subscriber_id, subscription_id, segment_id, period_id,
       adjusts_period_id, product_id, api_key_id, occurred_at, status, meter_ids, quantities, bucket_ids, bucket_micro,
       credits_micro, overage_micro, written_off_micro, flags, ledger_txn_id)
     SELECT to_date(left(event_id, 8), 'YYYYMMDD'), event_id, environment, subscriber_id, subscription_id, segment_id,
-      period_id, adjusts_period_id, product_id, api_key_id, to_timestamp(at_ms / 1000.0), status, meter_ids::text[],
+      period_id, adjusts_period_id, product_id, api_key_id, to_timestamp(at_ms / 1000.0), status, meter_ids,
       quantities::bigint[], bucket_ids::bigint[], bucket_micro::bigint[], credits_micro, overage_micro,
-      written_off_micro, flags::text[], CASE WHEN credits_micro > 0 THEN txn_id END
+      written_off_micro, flags, CASE WHEN credits_micro > 0 THEN txn_id END
     FROM (
-      SELECT p.*, n.* FROM unnest(?::text[], ?::text[], ?::text[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::bigint[])
-        WITH ORDINALITY AS p(environment, subscriber_id, subscription_id, segment_id, period_id, adjusts_period_id,
-          product_id, txn_id, place)
-      JOIN unnest(?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::smallint[], ?::text[], ?::text[], ?::text[],
-        ?::text[], ?::bigint[], ?::bigint[], ?::bigint[], ?::text[])
-        AS n(place_index, event_id, api_key_id, at_ms, status, meter_ids, quantities, bucket_ids, bucket_micro,
-          credits_micro, overage_micro, written_off_micro, flags)
-        ON n.place_index + 1 = p.place
+      SELECT p.*, n.* FROM unnest(?::bigint[], ?::text[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::bigint[],
+        ?::bigint[], ?::bigint[])
+        AS n(place_index, event_id, at_ms, quantities, bucket_ids, bucket_micro, credits_micro, overage_micro,
+          written_off_micro)
+      JOIN places p ON p.place = n.place_index + 1
       ORDER BY n.event_id
     ) AS events
     ON CONFLICT DO NOTHING RETURNING event_id
