@@ -2,7 +2,7 @@
  * The drain beside COPY: `npm run bench -- drain [--json] [--events 60000] [--rounds 5] [--subscribers 500]
  * [--spending 0.5]`. A round puts facts into a real shard's stream, lets the real drainer bring them to Postgres, and
  * then copies the very rows that came of it into a table with the same partitions and indexes. COPY writes nothing but
- * the events; the drain also keeps rollups, ledger, grants and its cursor, in transactions of two thousand.
+ * the events; the drain also keeps rollups, ledger, grants and its cursor, in transactions of at most ten thousand facts.
  */
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';

@@ -1,5 +1,5 @@
 /**
- * Array literals for `?::text[]` and its kin. A drain batch carries twenty arrays of two thousand elements; written
+ * Array literals for `?::text[]` and its kin. A drain batch carries twenty arrays of up to ten thousand elements; written
  * here they are one string each, and the driver's own element by element escaping is left out.
  */
 export function textArray(values: readonly (string | null)[]): string {

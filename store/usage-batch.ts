@@ -196,7 +196,7 @@ async function insertEvents(
   return entries.filter(({ fact }) => isNew.has(fact.opId));
 }
 
-/** Names the new ones only when some were not: as a rule all are, and two thousand ids need not come back. */
+/** Names the new ones only when some were not: as a rule all are, and ten thousand ids need not come back. */
 const INSERT_EVENTS = `WITH places AS MATERIALIZED (
     SELECT environment, subscriber_id, subscription_id, segment_id, period_id, adjusts_period_id, product_id, txn_id,
       api_key_id, status, meter_ids::text[] AS meter_ids, flags::text[] AS flags, place
