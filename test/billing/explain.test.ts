@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { amountFromDetails } from '../../billing/explain.ts';
-import { assembleInvoice } from '../../billing/invoice.ts';
 import type { InvoiceLine } from '../../billing/line.ts';
 import { changeLines } from '../../billing/plan-change.ts';
 import type { Charge, MeterDefinition, Price } from '../../billing/plan.ts';
 import type { UsagePartial } from '../../billing/rate.ts';
+import { bill } from './bill.ts';
 
 const price = fc
   .integer({ min: 0, max: 30_000 })
@@ -65,15 +65,19 @@ function linesOf(of: Price, before: bigint, now: bigint, isFirst: boolean): read
     ...{ unit: 'credit', included_micro: '0', credit_price: '0.033', burn: [] },
     overage: null,
   };
-  return assembleInvoice({
-    ...{ planVersionId: 'pver', zone: 'UTC', startMs: 0, endMs: 1, late: [], taxRates: [] },
-    definition: { currency: 'USD', charges, credits },
-    ...{ feeDue: isFirst, oneTimeDue: isFirst },
-    usage: [{ meterId: 'mtr', billedBefore: rows(before), thisPeriod: rows(now) }],
-    overageMicro: { billedBefore: before * 1_000n, thisPeriod: now * 1_000n },
-    feePart: { ratio: { numerator: 7n, denominator: 31n }, text: '7 of 31 days' },
-    commitment: { commitmentMinor: 90_000n },
-  }).lines;
+  return bill(
+    { currency: 'USD', charges, credits },
+    {
+      ...{ feeDue: isFirst, oneTimeDue: isFirst },
+      usage: [{ meterId: 'mtr', billedBefore: rows(before), thisPeriod: rows(now) }],
+      overageMicro: { billedBefore: before * 1_000n, thisPeriod: now * 1_000n },
+      feePart: { ratio: { numerator: 7n, denominator: 31n }, text: '7 of 31 days' },
+      commitment: {
+        ...{ commitmentMinor: 90_000n, billedMinor: before },
+        ratio: { numerator: 5n, denominator: 7n },
+      },
+    },
+  ).lines;
 }
 
 describe('billing/explain', () => {
@@ -93,15 +97,12 @@ describe('billing/explain', () => {
     const interval = { startMs: Date.UTC(2025, 0, 1), endMs: Date.UTC(2025, 1, 1) };
     fc.assert(
       fc.property(quantity, quantity, fc.nat(30), (paid, feeMinor, day) => {
-        const lines = changeLines(
-          {
-            paid: { name: 'Old', minor: paid, span: interval },
-            next: { name: 'New', feeMinor, off: { kind: 'percent', percent: '12.5' } },
-            ...{ interval, atMs: interval.startMs + day * 86_400_000, zone: 'UTC' },
-            ...{ proration: 'day', isIntervalReset: false },
-          },
-          { currency: 'USD', planVersionId: 'pver' },
-        );
+        const fee = { chargeId: 'chg', planVersionId: 'pver', proration: 'day' } as const;
+        const lines = changeLines({
+          ...{ atMs: interval.startMs + day * 86_400_000, zone: 'UTC', currency: 'USD' },
+          paid: [{ ...fee, name: 'Old', minor: paid, span: interval }],
+          next: [{ ...fee, name: 'New', minor: feeMinor, span: interval }],
+        });
         for (const line of lines) assert.equal(amountFromDetails(line, 'USD'), line.amountMinor);
       }),
     );

@@ -1,17 +1,12 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import {
-  assembleInvoice,
-  canonicalInvoice,
-  type InvoiceDraft,
-  type InvoiceInput,
-  splitUsage,
-} from '../../billing/invoice.ts';
+import { canonicalInvoice, type InvoiceDraft } from '../../billing/invoice.ts';
 import { priceOfCredits } from '../../billing/line.ts';
 import { formatAmount } from '../../billing/money.ts';
 import type { Charge, PlanDefinition, Price } from '../../billing/plan.ts';
 import { type UsagePartial } from '../../billing/rate.ts';
 import { taxLabel } from '../../billing/tax.ts';
+import { bill, type Given, january, runOf } from './bill.ts';
 
 const calls = {
   id: 'mtr_calls',
@@ -56,24 +51,7 @@ function rows(quantity: bigint, latestAt = 0): readonly UsagePartial[] {
   return [{ quantity, eventCount: 1n, maxQuantity: quantity, latestQuantity: quantity, latestAt }];
 }
 
-function bill(definition: PlanDefinition, more: Partial<InvoiceInput> = {}): InvoiceDraft {
-  return assembleInvoice({
-    planVersionId: 'pver_1',
-    definition,
-    zone: 'UTC',
-    startMs: Date.UTC(2025, 0, 1),
-    endMs: Date.UTC(2025, 1, 1),
-    feeDue: true,
-    oneTimeDue: false,
-    usage: [],
-    overageMicro: { billedBefore: 0n, thisPeriod: 0n },
-    late: [],
-    taxRates: [],
-    ...more,
-  });
-}
-
-function used(quantity: bigint, meterId: string = calls.id): Partial<InvoiceInput> {
+function used(quantity: bigint, meterId: string = calls.id): Given {
   return { usage: [{ meterId, billedBefore: [], thisPeriod: rows(quantity) }] };
 }
 
@@ -375,12 +353,13 @@ describe('billing/invoice › parts of an interval', () => {
       endMs: Date.UTC(2025, 2, 1),
       late: [
         {
-          planVersionId: 'pver_0',
-          definition,
-          startMs: Date.UTC(2025, 0, 1),
-          endMs: Date.UTC(2025, 1, 1),
-          usage: [{ meterId: calls.id, billedBefore: rows(1_000n), thisPeriod: rows(100n) }],
-          overageMicro: { billedBefore: 0n, thisPeriod: 0n },
+          ...runOf(definition, {
+            planVersionId: 'pver_0',
+            isBegun: true,
+            usage: [{ meterId: calls.id, billedBefore: rows(1_000n), thisPeriod: rows(100n) }],
+          }),
+          period: january,
+          isLast: true,
         },
       ],
     });
@@ -397,38 +376,8 @@ describe('billing/invoice › parts of an interval', () => {
   });
 
   it('late usage in another currency is our mistake', () => {
-    const late = {
-      planVersionId: 'pver_0',
-      definition: plan([], { currency: 'EUR' }),
-      startMs: 0,
-      endMs: 1,
-      usage: [],
-      overageMicro: { billedBefore: 0n, thisPeriod: 0n },
-    };
+    const late = { ...runOf(plan([], { currency: 'EUR' })), period: january, isLast: true };
     assert.throws(() => bill(plan([fee('1')]), { late: [late] }), RangeError);
-  });
-});
-
-describe('billing/invoice › splitUsage', () => {
-  const row = (periodId: string, adjustsPeriodId = '', meterId = 'm') => ({
-    ...{ periodId, adjustsPeriodId, meterId, quantity: 1n, eventCount: 1n },
-    ...{ maxQuantity: 1n, latestQuantity: 1n, latestAt: 0 },
-  });
-  const at = { periodId: 'p2', billedPeriodIds: ['p1'] };
-
-  it('bills this period, knows what was billed, and leaves out what comes later', () => {
-    const given = [row('p1'), row('p2'), row('p3'), row('p2', '', 'other')];
-    assert.deepEqual(splitUsage(given, at).usage, [
-      { meterId: 'm', billedBefore: [row('p1')], thisPeriod: [row('p2')] },
-      { meterId: 'other', billedBefore: [], thisPeriod: [row('p2', '', 'other')] },
-    ]);
-  });
-  it('late usage of the same interval is billed now, that of another one apart', () => {
-    const split = splitUsage([row('p2', 'p1'), row('p2', 'p0'), row('p1', 'p0')], at);
-    assert.deepEqual(split.usage, [
-      { meterId: 'm', billedBefore: [], thisPeriod: [row('p2', 'p1')] },
-    ]);
-    assert.deepEqual([...split.lateByPeriod], [['p0', [row('p2', 'p0')]]]);
   });
 });
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { assembleInvoice, type InvoiceDraft, type InvoiceInput } from '../../billing/invoice.ts';
+import type { InvoiceDraft } from '../../billing/invoice.ts';
 import { formatAmount } from '../../billing/money.ts';
 import type {
   BillableDefinition,
@@ -10,6 +10,7 @@ import type {
   UsageCharge,
 } from '../../billing/plan.ts';
 import { packageCount, rate, rateMore, type UsagePartial } from '../../billing/rate.ts';
+import { bill, feeOf, type Given, january, runOf } from './bill.ts';
 
 const calls: MeterDefinition = {
   id: 'mtr_calls',
@@ -41,25 +42,17 @@ function charge(price: Price, more: Partial<UsageCharge> = {}): UsageCharge {
     ...more,
   };
 }
-const fee: Charge = {
+const fee = {
   kind: 'recurring',
   id: 'fee',
   display_name: 'Monthly fee',
   amount_minor: '3100',
-};
+} as const satisfies Charge;
 const plan = (...charges: BillableDefinition['charges']): BillableDefinition => ({
   ...{ currency: 'USD', credits: null, charges },
 });
 function rows(quantity: bigint, eventCount = 1n): readonly UsagePartial[] {
   return [{ quantity, eventCount, maxQuantity: quantity, latestQuantity: quantity, latestAt: 0 }];
-}
-function bill(definition: BillableDefinition, more: Partial<InvoiceInput> = {}): InvoiceDraft {
-  return assembleInvoice({
-    ...{ planVersionId: 'pver', definition, zone: 'UTC', feeDue: true, oneTimeDue: false },
-    ...{ startMs: Date.UTC(2025, 0, 1), endMs: Date.UTC(2025, 1, 1), usage: [], late: [] },
-    ...{ overageMicro: { billedBefore: 0n, thisPeriod: 0n }, taxRates: [] },
-    ...more,
-  });
 }
 function used(
   now: bigint,
@@ -72,7 +65,7 @@ function used(
     readonly events?: bigint;
     readonly meterId?: string;
   } = {},
-): Partial<InvoiceInput> {
+): Given {
   const billedBefore = before === null ? [] : rows(before);
   return {
     feeDue: before === null,
@@ -205,19 +198,22 @@ describe('billing/usage-line › minimum and maximum', () => {
     assert.deepEqual(texts(last)[1], 'API Calls, at least $5.00 3.00');
   });
   it('late usage below the minimum costs nothing more', () => {
+    const december = { startMs: Date.UTC(2024, 11, 1), endMs: Date.UTC(2025, 0, 1) };
     const late = (quantity: bigint) => ({
-      planVersionId: 'pver_0',
-      definition: bounded,
-      startMs: Date.UTC(2024, 11, 1),
-      endMs: Date.UTC(2025, 0, 1),
-      usage: [{ meterId: 'mtr_calls', billedBefore: rows(100n), thisPeriod: rows(quantity) }],
-      overageMicro: { billedBefore: 0n, thisPeriod: 0n },
+      ...runOf(bounded, {
+        isBegun: true,
+        usage: [{ meterId: 'mtr_calls', billedBefore: rows(100n), thisPeriod: rows(quantity) }],
+      }),
+      period: december,
+      isLast: true,
     });
     assert.equal(bill(plan(), { late: [late(300n)] }).totalMinor, 0n);
     assert.deepEqual(texts(bill(plan(), { late: [late(500n)] })), [
       'API Calls (500 calls × $0.01), Dec 1 – Dec 31, 2024 5.00',
       'API Calls, at least $5.00, Dec 1 – Dec 31, 2024 -4.00',
     ]);
+    // Only the terms that an interval ended with have a minimum.
+    assert.equal(bill(plan(), { late: [{ ...late(300n), isLast: false }] }).totalMinor, 300n);
   });
   it('where the bounds cross, the maximum holds', () => {
     const crossed = plan(charge(perCall, { minimum_minor: '500', maximum_minor: '300' }));
@@ -322,31 +318,57 @@ describe('billing/invoice › parts of fees, commitments, changes in mid-period'
       ...{ model: 'prorated', basis_minor: '3100', numerator: '15', denominator: '31' },
     });
     assert.equal(draft.lines[0]?.unitPrice, null);
-    const whole = { ratio: { numerator: 31n, denominator: 31n }, text: 'whole' };
-    assert.deepEqual(bill(plan(fee), { feePart: whole }).lines, bill(plan(fee)).lines);
+    assert.deepEqual(draft.lines[0]?.covers, january);
   });
 
   it('a fee in advance is for the next interval, beside usage of this one in arrears', () => {
-    const inAdvance: Charge = { ...fee, bill_in: 'advance' };
+    const inAdvance = { ...fee, bill_in: 'advance' } as const;
     const definition = plan(inAdvance, charge(perCall));
-    const advance = { startMs: Date.UTC(2025, 1, 1), endMs: Date.UTC(2025, 2, 1) };
-    assert.deepEqual(texts(bill(definition, { ...used(100n), advance })), [
+    const covers = { startMs: Date.UTC(2025, 1, 1), endMs: Date.UTC(2025, 2, 1) };
+    const ahead = feeOf(inAdvance, { covers, isAhead: true });
+    const draft = bill(definition, { ...used(100n), fees: [ahead] });
+    assert.deepEqual(texts(draft), [
       'Monthly fee, Feb 1 – Feb 28, 2025 31.00',
       'API Calls (100 calls × $0.01) 1.00',
     ]);
+    assert.deepEqual(
+      draft.lines.map((line) => line.covers),
+      [covers, undefined],
+    );
     assert.deepEqual(texts(bill(definition, used(100n))), ['API Calls (100 calls × $0.01) 1.00']);
     const part = { ratio: { numerator: 1n, denominator: 2n }, text: '14 of 28 days' };
-    assert.deepEqual(texts(bill(plan(inAdvance), { advance: { ...advance, part } })), [
+    assert.deepEqual(texts(bill(plan(), { fees: [{ ...ahead, part }] })), [
       'Monthly fee (14 of 28 days), Feb 1 – Feb 28, 2025 15.50',
     ]);
-    assert.deepEqual(texts(bill(plan({ ...fee, bill_in: 'arrears' }), { advance })), [
+  });
+
+  it('several of an add-on are one line, behind the charges of the plan', () => {
+    const seats = {
+      ...feeOf(fee),
+      chargeId: 'sad_1',
+      name: 'Seat',
+      amountMinor: 500n,
+      quantity: 3n,
+    };
+    const draft = bill(plan(fee, charge(perCall)), {
+      ...used(100n),
+      fees: [seats, feeOf(fee)],
+    });
+    assert.deepEqual(texts(draft), [
       'Monthly fee 31.00',
+      'API Calls (100 calls × $0.01) 1.00',
+      'Seat (3 × $5.00) 15.00',
+    ]);
+    const part = { ratio: { numerator: 15n, denominator: 31n }, text: '15 of 31 days' };
+    assert.deepEqual(texts(bill(plan(), { fees: [{ ...seats, part }] })), [
+      // 1500 × 15/31 = 725.8
+      'Seat (3 × $5.00, 15 of 31 days) 7.26',
     ]);
   });
 
   it('a commitment is made up to, once, by the last invoice of the interval', () => {
     const definition = plan(fee, charge(perCall));
-    const commitment = { commitmentMinor: 10_000n };
+    const commitment = { commitmentMinor: 10_000n, billedMinor: 0n };
     const draft = bill(definition, { ...used(900n), commitment });
     assert.deepEqual(texts(draft), [
       'Monthly fee 31.00',
@@ -354,7 +376,8 @@ describe('billing/invoice › parts of fees, commitments, changes in mid-period'
       'Commitment, at least $100.00 60.00',
     ]);
     assert.deepEqual(draft.lines[2]?.details, {
-      ...{ model: 'commitment', commitment_minor: '10000', missing_minor: '6000' },
+      ...{ model: 'commitment', commitment_minor: '10000', spent_minor: '4000' },
+      ...{ numerator: '1', denominator: '1' },
     });
     assert.equal(draft.lines[2]?.kind, 'adjustment');
     const billed = { ...commitment, billedMinor: 5_000n };
@@ -362,8 +385,14 @@ describe('billing/invoice › parts of fees, commitments, changes in mid-period'
     assert.equal(bill(definition, { ...used(6_900n), commitment }).lines.length, 2);
     const first = bill(definition, { ...used(900n), commitment, minimum: 'later' });
     assert.equal(first.totalMinor, 4_000n);
-    const feePart = { ratio: { numerator: 1n, denominator: 2n }, text: '1 of 2 days' };
-    assert.equal(bill(definition, { ...used(900n), commitment, feePart }).totalMinor, 5_000n);
+    const half = { ...commitment, ratio: { numerator: 1n, denominator: 2n } };
+    assert.equal(bill(definition, { ...used(900n), commitment: half }).totalMinor, 5_000n);
+    // A fee of the next interval counts towards that one's.
+    const ahead = feeOf(fee, { isAhead: true });
+    assert.equal(
+      bill(definition, { ...used(900n), fees: [feeOf(fee), ahead], commitment }).totalMinor,
+      13_100n,
+    );
   });
 
   it('usage before a change keeps its prices, and the new allowance is less what was used', () => {
@@ -371,35 +400,38 @@ describe('billing/invoice › parts of fees, commitments, changes in mid-period'
     const next = plan(
       charge({ model: 'per_unit', unit_price: '0.005' }, { id: 'new', included_units: '1000' }),
     );
-    const earlier = {
+    const earlier = runOf(old, {
       planVersionId: 'pver_old',
-      definition: old,
-      startMs: Date.UTC(2025, 0, 1),
-      endMs: Date.UTC(2025, 0, 11),
+      ...{ startMs: january.startMs, endMs: Date.UTC(2025, 0, 11) },
       usage: [{ meterId: 'mtr_calls', billedBefore: [], thisPeriod: rows(300n) }],
-      overageMicro: { billedBefore: 0n, thisPeriod: 0n },
-    };
-    const draft = bill(next, { ...used(1_000n), earlier: [earlier] });
+    });
+    const after = (earlierRows: readonly UsagePartial[], quantity: bigint): Given => ({
+      usage: [
+        {
+          ...{ meterId: 'mtr_calls', earlier: earlierRows },
+          ...{ billedBefore: [], thisPeriod: rows(quantity) },
+        },
+      ],
+    });
+    const draft = bill(next, { ...after(rows(300n), 1_000n), earlier: [earlier] });
     assert.deepEqual(texts(draft), [
       'API Calls (200 calls past 100 included × $0.01), Jan 1 – Jan 10, 2025 2.00',
       'API Calls (300 calls past 700 included × $0.005) 1.50',
     ]);
     assert.deepEqual(
       draft.lines.map((line) => line.planVersionId),
-      ['pver_old', 'pver'],
+      ['pver_old', 'pver_1'],
     );
-    const more = {
-      ...earlier,
-      usage: [{ meterId: 'mtr_calls', billedBefore: rows(0n), thisPeriod: rows(5_000n) }],
-    };
-    assert.deepEqual(
-      texts(bill(next, { ...used(10n), earlier: [more] }))[1],
+    assert.deepEqual(texts(bill(next, after(rows(5_000n), 10n))), [
       'API Calls (10 calls × $0.005) 0.05',
-    );
-    assert.throws(
-      () => bill(next, { earlier: [{ ...earlier, definition: { ...old, currency: 'EUR' } }] }),
-      RangeError,
-    );
+    ]);
+    // Without further usage the terms of before have nothing left to say.
+    const billed = runOf(old, {
+      usage: [{ meterId: 'mtr_calls', billedBefore: rows(300n), thisPeriod: [] }],
+    });
+    assert.equal(bill(next, { ...after(rows(300n), 10n), earlier: [billed] }).lines.length, 1);
+    const euros = { ...earlier, definition: { ...old, currency: 'EUR' } as const };
+    assert.throws(() => bill(next, { earlier: [euros] }), RangeError);
   });
 
   it('coupons, taxes and the balance follow the lines', () => {
