@@ -417,7 +417,7 @@ TABLE ledger_entries
   CONSTRAINT ledger_entries_txn_id_fkey FOREIGN KEY (txn_id) REFERENCES ledger_txns(id)
   CREATE INDEX ledger_entries_by_account ON public.ledger_entries USING btree (account_id, id)
   CREATE INDEX ledger_entries_by_txn ON public.ledger_entries USING btree (txn_id)
-  CREATE CONSTRAINT TRIGGER entries_sum_to_zero AFTER INSERT ON public.ledger_entries DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION require_zero_sum()
+  CREATE TRIGGER entries_sum_to_zero AFTER INSERT ON public.ledger_entries REFERENCING NEW TABLE AS posted FOR EACH STATEMENT EXECUTE FUNCTION require_zero_sum()
   CREATE TRIGGER ledger_entries_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.ledger_entries FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite()
 
 TABLE ledger_txns
@@ -1180,12 +1180,12 @@ CREATE OR REPLACE FUNCTION public.require_zero_sum()
  RETURNS trigger
  LANGUAGE plpgsql
 AS $function$
+DECLARE wrong bigint;
 BEGIN
-  IF EXISTS (
-    SELECT 1 FROM ledger_entries e JOIN accounts a ON a.id = e.account_id
-    WHERE e.txn_id = NEW.txn_id GROUP BY a.asset HAVING sum(e.amount) <> 0
-  ) THEN
-    RAISE EXCEPTION 'ledger transaction % does not sum to zero in each asset', NEW.txn_id;
+  SELECT e.txn_id INTO wrong FROM ledger_entries e JOIN accounts a ON a.id = e.account_id
+  WHERE e.txn_id IN (SELECT txn_id FROM posted) GROUP BY e.txn_id, a.asset HAVING sum(e.amount) <> 0 LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION 'ledger transaction % does not sum to zero in each asset', wrong;
   END IF;
   RETURN NULL;
 END $function$
