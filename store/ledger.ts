@@ -4,7 +4,7 @@ import { selectRow, selectRows } from './query.ts';
 
 /**
  * The double-entry ledger: the only place that writes `accounts`, `ledger_txns` and `ledger_entries`.
- * Signs: what a subscriber or we own is positive, its counterpart negative. Postgres itself refuses, at commit, a
+ * Signs: what a subscriber or we own is positive, its counterpart negative. Postgres itself refuses, as it is written, a
  * transaction that does not sum to zero in each asset, and at once any change of what was posted.
  */
 export type AccountKind =
@@ -44,7 +44,7 @@ export type LedgerPost = {
 /**
  * Posts one balanced transaction; accounts are made when they are needed.
  * `posted` is false, and nothing is written, when `businessKey` was posted before.
- * Throws (from Postgres, at commit) when an asset does not sum to zero.
+ * Throws (from Postgres) when an asset does not sum to zero.
  */
 export async function postLedger(
   tx: Tx,

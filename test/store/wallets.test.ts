@@ -150,7 +150,7 @@ describe('store/wallets and store/ledger', () => {
       assert.equal(again.txnId, first.txnId);
     });
 
-    it('is refused at commit when an asset does not sum to zero, though all assets together do', async () => {
+    it('is refused when an asset does not sum to zero, though all assets together do', async () => {
       const entry = { kind: 'available' as const, subscriberId: party.subscriberId };
       await assert.rejects(
         write(db, (tx) =>
