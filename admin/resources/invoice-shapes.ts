@@ -124,21 +124,26 @@ export const PeriodAnswer = z
   })
   .meta({ id: 'Period' });
 
+/** An invoice that is not issued: what it would be. */
+export const draftFields = {
+  period_text: z.string(),
+  currency: z.string(),
+  lines: z.array(EstimateLine),
+  subtotal: amountText('Sum of the lines.'),
+  ...discountFields,
+  taxes,
+  tax: amountText('Sum of the taxes.'),
+  total: amountText('What the invoice would be now.'),
+  ...balanceFields,
+  total_text: z.string(),
+};
+
 export const UpcomingInvoice = z
   .strictObject({
     object: z.literal('upcoming_invoice'),
     subscription_id: z.string(),
     period: PeriodAnswer,
-    period_text: z.string(),
-    currency: z.string(),
-    lines: z.array(EstimateLine),
-    subtotal: amountText('Sum of the lines.'),
-    ...discountFields,
-    taxes,
-    tax: amountText('Sum of the taxes.'),
-    total: amountText('What the invoice would be now.'),
-    ...balanceFields,
-    total_text: z.string(),
+    ...draftFields,
   })
   .meta({ id: 'UpcomingInvoice' });
 
@@ -238,12 +243,18 @@ export function upcomingToWire(
   period: Period,
   draft: InvoiceDraft,
 ): z.output<typeof UpcomingInvoice> {
-  const { currency } = draft;
-  const amount = (minor: bigint): string => formatAmount(minor, currency);
   return {
     object: 'upcoming_invoice',
     subscription_id: subscriptionId,
     period: periodToWire(period),
+    ...draftToWire(draft),
+  };
+}
+
+export function draftToWire(draft: InvoiceDraft): z.output<z.ZodObject<typeof draftFields>> {
+  const { currency } = draft;
+  const amount = (minor: bigint): string => formatAmount(minor, currency);
+  return {
     period_text: draft.periodText,
     currency,
     lines: draft.lines.map((line) => ({
