@@ -225,19 +225,20 @@ export const invariants: readonly Invariant[] = [
   },
   {
     id: 'I17',
-    sentence: 'The quantity that a period bills is the quantity that was metered in it.',
+    sentence:
+      'The quantity that a period bills under a version of a plan is the quantity that was metered in it under that version.',
     kind: 'always',
     sql: `SELECT b.id AS subject, b.meter_id || ': billed ' || b.billed || ', metered ' || b.metered AS detail FROM (
         SELECT i.id, l.meter_id, sum((l.details->>'total')::numeric - coalesce((l.details->>'before')::numeric, 0)) AS billed,
           (SELECT coalesce(sum(CASE WHEN max(l.details->>'aggregation') = 'COUNT' THEN r.event_count ELSE r.quantity END), 0)
             FROM ${usagePartials} r JOIN segments s ON s.id = r.segment_id
             LEFT JOIN periods a ON a.id = r.adjusts_period_id
-            WHERE s.period_id = i.period_id AND r.meter_id = l.meter_id
+            WHERE s.period_id = i.period_id AND r.meter_id = l.meter_id AND s.plan_version_id = coalesce(l.plan_version_id, s.plan_version_id)
               AND (r.adjusts_period_id = '' OR (r.adjusts_period_id <> s.period_id AND a.interval_index =
                 (SELECT interval_index FROM periods WHERE id = i.period_id)))) AS metered
         FROM (${FINAL_INVOICES}) i JOIN invoice_lines l ON l.invoice_id = i.id
         WHERE i.kind = 'period' AND l.kind = 'usage' AND l.details->>'aggregation' IN ('SUM', 'COUNT')
-        GROUP BY i.id, i.period_id, l.meter_id, l.charge_id) AS b
+        GROUP BY i.id, i.period_id, l.meter_id, l.charge_id, l.plan_version_id) AS b
       WHERE b.billed <> b.metered`,
   },
   {

@@ -33,6 +33,10 @@ export type PlanTerms = {
   readonly billingTime?: 'anniversary' | 'calendar';
   /** Minor units; absent: no fee. */
   readonly feeMinor?: string;
+  /** Of the fee; default arrears. */
+  readonly billIn?: 'advance' | 'arrears';
+  /** What usage may cost before it is billed in mid-period, minor units. */
+  readonly thresholdMinor?: string;
   /** Price of a call; absent: calls are not billed. */
   readonly unitPrice?: string;
   readonly includedUnits?: string;
@@ -64,6 +68,7 @@ export async function seedPlan(db: Db, world: World, terms: PlanTerms): Promise<
     interval_unit: definition.interval.unit,
     interval_count: definition.interval.count,
     billing_time: definition.billing_time,
+    invoice_threshold_minor: terms.thresholdMinor ?? null,
     definition: state === 'draft' ? null : JSON.stringify(definition),
   });
   return planVersionId;
@@ -77,6 +82,7 @@ function definitionOf(world: World, terms: PlanTerms): PlanDefinition {
       id: newId('chg'),
       display_name: 'Pro plan',
       amount_minor: terms.feeMinor,
+      ...(terms.billIn !== undefined && { bill_in: terms.billIn }),
     });
   }
   if (terms.unitPrice !== undefined) {
@@ -105,6 +111,7 @@ function definitionOf(world: World, terms: PlanTerms): PlanDefinition {
     features: [],
     rate_limits: [],
     credits: terms.credits ?? null,
+    ...(terms.thresholdMinor !== undefined && { invoice_threshold_minor: terms.thresholdMinor }),
   };
 }
 
