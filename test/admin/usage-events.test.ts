@@ -169,6 +169,82 @@ describe('admin › usage_events', () => {
     assert.equal(rows.length, 2);
   });
 
+  it('takes use of up to 35 days ago and 5 minutes ahead, and says so', async () => {
+    const minutes = (id: string, fromNow: number) =>
+      event(id, { occurred_at: new Date(Date.now() + fromNow * 60_000).toISOString() });
+    const old = -35 * 24 * 60;
+    const reply = await record([
+      minutes('late', old + 1),
+      minutes('too-late', old - 1),
+      minutes('soon', 4.5),
+      minutes('too-soon', 5.5),
+    ]);
+    assert.deepEqual(
+      results(reply).map(({ id, status, code, message }) => [id, code ?? status, message]),
+      [
+        ['late', 'accepted', null],
+        ['too-late', 'validation_failed', 'occurred_at is more than 35 days ago'],
+        ['soon', 'accepted', null],
+        ['too-soon', 'validation_failed', 'occurred_at is more than 5 minutes ahead'],
+      ],
+    );
+  });
+
+  it('takes the value that a UNIQUE_COUNT counts once, and only there', async () => {
+    const meters = { users: 'UNIQUE_COUNT', seats: 'WEIGHTED_SUM' };
+    for (const [lookup_id, aggregation] of Object.entries(meters)) {
+      const body = { name: lookup_id, lookup_id, unit: 'one', aggregation };
+      assert.equal((await admin.call('POST', '/api/v1/meters', { body })).status, 201);
+    }
+    const of = (id: string, more: Json): Json => ({ id, subscriber_id: 'acme', ...more });
+    const reply = await record([
+      of('v1', { meter_id: 'users', value: 'ada' }),
+      of('v2', { meter_id: 'users', quantity: 2 }),
+      of('v3', { meter_id: 'seats', quantity: 5, value: 'ada' }),
+      of('v4', {
+        quantities: [
+          { meter_id: 'users', value: 'grace' },
+          { meter_id: 'seats', quantity: 7 },
+        ],
+      }),
+    ]);
+    assert.deepEqual(
+      results(reply).map(({ status, message }) => [status, message]),
+      [
+        ['accepted', null],
+        ['refused', 'the meter users counts what differs: give a value'],
+        ['refused', 'the meter seats is a WEIGHTED_SUM: only a UNIQUE_COUNT takes a value'],
+        ['accepted', null],
+      ],
+    );
+    const rows = await admin.db('external_events').whereIn('id', ['v1', 'v4']).orderBy('id');
+    assert.deepEqual(
+      rows.map(({ body }) => body.quantities),
+      [
+        [{ meter: 'users', quantity: 1, value: 'ada' }],
+        [
+          { meter: 'users', quantity: 1, value: 'grace' },
+          { meter: 'seats', quantity: 7 },
+        ],
+      ],
+    );
+    const again = (value: string) => record([of('v1', { meter_id: 'users', value })]);
+    assert.deepEqual(statuses(await again('ada')), ['duplicate']);
+    assert.deepEqual(statuses(await again('eve')), ['conflict']);
+    const faulty: readonly (readonly [Json, RegExp])[] = [
+      [{ meter_id: 'users' }, /events\[0\].quantity is required/],
+      [{ meter_id: 'users', value: '' }, /value must not be empty/],
+      [{ meter_id: 'users', value: 'x'.repeat(201) }, /value must have at most 200 characters/],
+      [{ quantities: [{ meter_id: 'users' }] }, /quantities\[0\].quantity is required/],
+      [{ value: 'a', quantities: [{ meter_id: 'users', value: 'a' }] }, /cannot stand beside/],
+    ];
+    for (const [more, words] of faulty) {
+      const refused = await record([of('v5', more)]);
+      assert.equal(refused.status, 400);
+      assert.match(refused.text, words);
+    }
+  });
+
   it('refuses use of a time that no subscription to the product held', async () => {
     const at = (id: string, days: number) =>
       event(id, { subscriber_id: 'back', occurred_at: inDays(days).toISOString() });
