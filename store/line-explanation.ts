@@ -3,17 +3,21 @@
  * are, and its amount worked out anew, once from its details and once from the hours.
  */
 import { amountFromDetails } from '../billing/explain.ts';
-import { overageLine, type LineDetails } from '../billing/line.ts';
+import { overageLine, type LineDetails, type RunDetails } from '../billing/line.ts';
 import type { Minor } from '../billing/money.ts';
+import { isoInstant } from '../billing/periods.ts';
 import type { Charge, BillableDefinition, UsageCharge } from '../billing/plan.ts';
-import { aggregate, type UsagePartial } from '../billing/rate.ts';
+import type { UsagePartial } from '../billing/rate.ts';
+import type { Span } from '../billing/ratio.ts';
+import { chargeIn, usageIn } from '../billing/runs.ts';
 import { type IntervalUsage, usageLines } from '../billing/usage-line.ts';
 import type { Reader } from './db.ts';
 import type { InvoiceLineRead, InvoiceRead } from './invoice-reads.ts';
 import { listPeriods, type Period } from './periods.ts';
-import { insertedRow, selectRow, selectRows } from './query.ts';
+import { insertedRow } from './query.ts';
 import { readTopUp, type TopUp } from './top-ups.ts';
-import { type PartialKey, usagePartials, withValuesAndLevels } from './usage-partials.ts';
+import type { CreditUsageRow, UsageRow } from './usage.ts';
+import { type LateRun, ratedRun, readPeriodUsage, type UsageRun } from './usage-runs.ts';
 
 /** One hour of one segment. `isBilledNow` false: an earlier invoice billed it, and its total decides the prices here. */
 type Hour = {
@@ -90,29 +94,27 @@ export async function explainLine(
   const planVersion =
     line.plan_version_id === null ? null : await readPlanVersion(db, line.plan_version_id);
   const charge = planVersion?.definition.charges.find(({ id }) => id === line.charge_id) ?? null;
-  const place = await findPlace(db, invoice, { line, lines });
-  const isOfCredits = isOverage(line);
-  const usageHours =
-    place === null || line.meter_id === null ? [] : await readUsageHours(db, place, line.meter_id);
-  const creditHours = place === null || !isOfCredits ? [] : await readCreditHours(db, place);
+  const place = await findPlace(db, invoice);
   const counted = usageLineOf(line, lines);
-  const usage =
-    place === null || counted === null || charge?.kind !== 'usage'
-      ? null
-      : totalsOf(usageHours, charge, counted);
+  const run = place === null ? null : await findRun(db, place, { line, counted });
+  const usageHours = run === null || line.meter_id === null ? [] : usageHoursOf(run, line.meter_id);
+  const creditHours = run === null || !isOverage(line) ? [] : creditHoursOf(run);
   const topUp = 'top_up_id' in line.details ? await readTopUp(db, line.details.top_up_id) : null;
   return {
     planVersion,
     charge,
-    period: place?.of ?? null,
-    interval: intervalOf(invoice, { place, charge }),
-    usage,
+    period: run?.adjusted ?? place?.period ?? null,
+    interval: intervalOf(invoice, { line, place, run }),
+    usage: run !== null && charge?.kind === 'usage' ? usageIn(ratedRun(run), charge) : null,
     includedUnits: counted?.included_units ?? null,
     usageHours,
     creditHours,
-    events: place === null ? [] : eventRanges(place, { line, usageHours, creditHours }),
+    events:
+      place === null || run === null
+        ? []
+        : eventRanges(place, { run, line, hours: [...usageHours, ...creditHours] }),
     topUp,
-    recomputed: recompute(line, { planVersion, charge, usage, counted, creditHours, topUp }),
+    recomputed: recompute(line, { planVersion, charge, run, topUp }),
   };
 }
 
@@ -137,124 +139,57 @@ function usageLineOf(line: Line, lines: readonly Line[]): UsageDetails | null {
   return nearest === undefined ? null : usageDetails(nearest);
 }
 
-/** Where the hours of a line lie. */
+/** The period that was invoiced, among all of its subscription. */
 type Place = {
   readonly subscriptionId: string;
-  /** The period that was invoiced. */
-  readonly invoiced: Period;
-  /** The period that the usage belongs to: `invoiced`, or for late usage a closed one of an earlier interval. */
-  readonly of: Period;
-  readonly next: Period | null;
+  readonly period: Period;
+  readonly periods: readonly Period[];
 };
 
-async function findPlace(
-  db: Reader,
-  invoice: InvoiceRead,
-  { line, lines }: { readonly line: Line; readonly lines: readonly Line[] },
-): Promise<Place | null> {
+async function findPlace(db: Reader, invoice: InvoiceRead): Promise<Place | null> {
   if (invoice.subscription_id === null || invoice.period_id === null) return null;
   const periods = await listPeriods(db, invoice.subscription_id);
-  const invoiced = periods.find(({ id }) => id === invoice.period_id);
-  if (invoiced === undefined) return null;
-  const next = periods.find((other) => other.intervalIndex > invoiced.intervalIndex) ?? null;
-  const own = { subscriptionId: invoice.subscription_id, invoiced, of: invoiced, next };
-  const isLate =
-    line.kind === 'adjustment' && (isOverage(line) || usageLineOf(line, lines) !== null);
-  if (!isLate) return own;
-  const adjusted = await findAdjusted(db, own, { line, lines });
-  const of = periods.find(({ id }) => id === adjusted);
-  return of === undefined ? own : { ...own, of };
+  const period = periods.find(({ id }) => id === invoice.period_id);
+  return period === undefined ? null : { subscriptionId: invoice.subscription_id, period, periods };
 }
 
-/** Late usage has one line for each period and charge (or credits), in the order of the periods. */
-async function findAdjusted(
-  db: Reader,
-  { subscriptionId, invoiced }: Place,
-  { line, lines }: { readonly line: Line; readonly lines: readonly Line[] },
-): Promise<string | null> {
-  const isAlike = (other: Line): boolean =>
-    isOverage(line) ? isOverage(other) : usageDetails(other) !== null;
-  const upTo = lines.filter(
-    (other) =>
-      other.kind === 'adjustment' &&
-      other.charge_id === line.charge_id &&
-      other.plan_version_id === line.plan_version_id &&
-      other.position <= line.position &&
-      isAlike(other),
-  );
-  const hours = isOverage(line)
-    ? 'credit_rollups r WHERE r.overage_micro > 0'
-    : `${usagePartials} r WHERE r.meter_id = :meter`;
-  const row = await selectRow<{ id: string }>(
-    db,
-    `SELECT a.id FROM periods a
-     WHERE a.subscription_id = :subscription AND a.interval_index <> :interval AND a.state <> 'void'
-       AND (SELECT s.plan_version_id FROM segments s WHERE s.period_id = a.id ORDER BY s.from_at LIMIT 1) = :version
-       AND EXISTS (SELECT 1 FROM ${hours} AND r.subscription_id = :subscription AND r.adjusts_period_id = a.id
-         AND r.segment_id IN (SELECT s.id FROM segments s WHERE s.period_id = :invoiced))
-     ORDER BY a.seq LIMIT 1 OFFSET :rank`,
-    {
-      subscription: subscriptionId,
-      interval: invoiced.intervalIndex,
-      version: line.plan_version_id,
-      invoiced: invoiced.id,
-      rank: Math.max(upTo.length - 1, 0),
-      ...(isOverage(line) ? {} : { meter: line.meter_id }),
-    },
-  );
-  return row?.id ?? null;
-}
+/** The usage behind a line; `adjusted` is the closed period that it came too late for. */
+type RunBehind = UsageRun & Partial<Pick<LateRun, 'adjusted' | 'period'>>;
 
-/**
- * Hours of the interval up to and with the invoiced period: used in it, or late for it. Of the invoiced period's own late
- * hours only those of one adjusted period count here: each has its line. Use after a subscription's end adjusts the very
- * period that it lies in, and is billed by nobody.
- */
-const behindTheLine = `JOIN segments s ON s.id = r.segment_id JOIN periods p ON p.id = s.period_id
-  LEFT JOIN periods a ON a.id = nullif(r.adjusts_period_id, '')
-  WHERE r.subscription_id = :subscription AND p.state <> 'void' AND r.adjusts_period_id <> s.period_id
-    AND coalesce(a.interval_index, p.interval_index) = :interval
-    AND (p.seq < :seq OR (p.id = :invoiced AND (NOT :late::boolean OR r.adjusts_period_id = :adjusted)))`;
-
-function bindingsOf({ subscriptionId, invoiced, of }: Place) {
-  return {
-    subscription: subscriptionId,
-    interval: of.intervalIndex,
-    seq: invoiced.seq,
-    invoiced: invoiced.id,
-    late: of.id !== invoiced.id,
-    adjusted: of.id,
-  };
-}
-
-async function readUsageHours(
+/** The run that the line names by its time, read as the invoice read it. Null: the line is not about usage. */
+async function findRun(
   db: Reader,
   place: Place,
-  meterId: string,
-): Promise<readonly UsageHour[]> {
-  const hours = await selectRows<UsageHour & PartialKey>(
-    db,
-    `SELECT s.period_id AS "periodId", r.segment_id AS "segmentId", r.meter_id AS "meterId", r.hour,
-       r.adjusts_period_id AS "adjustsPeriodId", r.quantity,
-       r.event_count AS "eventCount", r.max_quantity AS "maxQuantity", r.latest_quantity AS "latestQuantity",
-       r.latest_at AS "latestAt", p.id = :invoiced AS "isBilledNow"
-     FROM ${usagePartials} r ${behindTheLine} AND r.meter_id = :meter
-     ORDER BY r.hour, r.segment_id, r.adjusts_period_id, r.latest_at`,
-    { ...bindingsOf(place), meter: meterId },
-  );
-  return withValuesAndLevels(db, place.subscriptionId, hours);
+  { line, counted }: { readonly line: Line; readonly counted: UsageDetails | null },
+): Promise<RunBehind | null> {
+  const { details } = line;
+  const named = isOverage(line) && 'run' in details ? details.run : counted?.run;
+  if (named === undefined) return null;
+  const { own, late } = await readPeriodUsage(db, place);
+  const isVersion = (run: UsageRun): boolean => run.planVersionId === line.plan_version_id;
+  return line.kind === 'adjustment'
+    ? (late.find((run) => isVersion(run) && isNamed(run.period, named)) ?? null)
+    : (own.find((run) => isVersion(run) && isNamed(run, named)) ?? null);
 }
 
-async function readCreditHours(db: Reader, place: Place): Promise<readonly CreditHour[]> {
-  return selectRows<CreditHour>(
-    db,
-    `SELECT s.period_id AS "periodId", r.hour, r.adjusts_period_id AS "adjustsPeriodId",
-       r.event_count AS "eventCount", r.credits_micro AS "creditsMicro", r.overage_micro AS "overageMicro",
-       r.written_off_micro AS "writtenOffMicro", p.id = :invoiced AS "isBilledNow"
-     FROM credit_rollups r ${behindTheLine}
-     ORDER BY r.hour, r.segment_id, r.adjusts_period_id`,
-    bindingsOf(place),
-  );
+function isNamed({ startMs, endMs }: Span, named: RunDetails): boolean {
+  return isoInstant(startMs) === named.start_at && isoInstant(endMs) === named.end_at;
+}
+
+function usageHoursOf(run: UsageRun, meterId: string): readonly UsageHour[] {
+  const of = (rows: readonly UsageRow[], isBilledNow: boolean): readonly UsageHour[] =>
+    rows.filter((row) => row.meterId === meterId).map((row) => ({ ...row, isBilledNow }));
+  return inOrder([...of(run.before, false), ...of(run.now, true)]);
+}
+
+function creditHoursOf(run: UsageRun): readonly CreditHour[] {
+  const of = (rows: readonly CreditUsageRow[], isBilledNow: boolean): readonly CreditHour[] =>
+    rows.map((row) => ({ ...row, isBilledNow }));
+  return inOrder([...of(run.creditsBefore, false), ...of(run.creditsNow, true)]);
+}
+
+function inOrder<T extends Hour>(hours: readonly T[]): readonly T[] {
+  return hours.toSorted((a, b) => a.hour.getTime() - b.hour.getTime());
 }
 
 async function readPlanVersion(db: Reader, planVersionId: string): Promise<PlanVersion> {
@@ -266,65 +201,53 @@ async function readPlanVersion(db: Reader, planVersionId: string): Promise<PlanV
   );
 }
 
-/** A fee that is billed in advance is for the interval after the invoiced one. */
+/** A fee says which time it is for; usage is priced by its whole interval. */
 function intervalOf(
   invoice: InvoiceRead,
-  { place, charge }: { readonly place: Place | null; readonly charge: Charge | null },
+  of: { readonly line: Line; readonly place: Place | null; readonly run: RunBehind | null },
 ): LineExplanation['interval'] {
-  const isAdvance = charge?.kind === 'recurring' && charge.bill_in === 'advance';
-  const of = isAdvance ? place?.next : place?.of;
-  if (of !== null && of !== undefined) {
-    return { startAt: of.intervalStartAt, endAt: of.intervalEndAt };
+  const { covers_start_at: from, covers_end_at: until } = of.line;
+  if (from !== null && until !== null) return { startAt: from, endAt: until };
+  const period = of.run?.adjusted ?? of.place?.period;
+  if (period !== undefined) {
+    return { startAt: period.intervalStartAt, endAt: period.intervalEndAt };
   }
   const { period_start_at: startAt, period_end_at: endAt } = invoice;
   return startAt === null || endAt === null ? null : { startAt, endAt };
 }
 
-/** Late events lie in the period that they belong to, although another one counts them. */
+/** Late events lie in the time that they belong to, although another period counts them. */
 function eventRanges(
-  { subscriptionId, invoiced, of }: Place,
-  behind: {
-    readonly line: Line;
-    readonly usageHours: readonly Hour[];
-    readonly creditHours: readonly Hour[];
-  },
+  { subscriptionId, period }: Place,
+  behind: { readonly run: RunBehind; readonly line: Line; readonly hours: readonly Hour[] },
 ): readonly EventRange[] {
-  const hours = [...behind.usageHours, ...behind.creditHours];
-  return [...Map.groupBy(hours, ({ periodId }) => periodId)].map(([periodId, ofPeriod]) => {
-    const isBilledNow = periodId === invoiced.id;
-    const isLate = isBilledNow && of.id !== invoiced.id;
-    return {
-      subscriptionId,
-      periodId,
-      meterId: behind.line.meter_id,
-      fromAt: isLate ? of.startAt : of.intervalStartAt,
-      untilAt: isLate ? of.endAt : of.intervalEndAt,
-      isBilledNow,
-      eventCount: ofPeriod.reduce((sum, { eventCount }) => sum + eventCount, 0n),
-    };
+  const { run, line, hours } = behind;
+  const groups = Map.groupBy(hours, ({ periodId, isBilledNow }) => `${periodId} ${isBilledNow}`);
+  return [...groups.values()].flatMap((ofPeriod) => {
+    const [first] = ofPeriod;
+    if (first === undefined) return [];
+    const { periodId, isBilledNow } = first;
+    const late = isBilledNow ? run.period : undefined;
+    // What this invoice bills for an earlier period of the same interval stands in a line before this one.
+    const endMs = !isBilledNow && periodId === period.id ? run.period?.startMs : undefined;
+    return [
+      {
+        subscriptionId,
+        periodId,
+        meterId: line.meter_id,
+        fromAt: new Date(late?.startMs ?? run.startMs),
+        untilAt: new Date(endMs ?? late?.endMs ?? run.endMs),
+        isBilledNow,
+        eventCount: ofPeriod.reduce((sum, { eventCount }) => sum + eventCount, 0n),
+      },
+    ];
   });
-}
-
-function totalsOf(
-  hours: readonly UsageHour[],
-  { meter }: UsageCharge,
-  counted: UsageDetails,
-): IntervalUsage {
-  const before = hours.filter((hour) => !hour.isBilledNow);
-  return {
-    before: counted.before === null ? null : aggregate(before, meter.aggregation),
-    total: aggregate(hours, meter.aggregation),
-    eventsBefore: aggregate(before, 'COUNT'),
-    eventsTotal: aggregate(hours, 'COUNT'),
-  };
 }
 
 type Behind = {
   readonly planVersion: PlanVersion | null;
   readonly charge: Charge | null;
-  readonly usage: IntervalUsage | null;
-  readonly counted: UsageDetails | null;
-  readonly creditHours: readonly CreditHour[];
+  readonly run: RunBehind | null;
   readonly topUp: TopUp | null;
 };
 
@@ -354,24 +277,23 @@ function detailsAmount(line: Line, { planVersion, topUp }: Behind): Minor | null
   }
 }
 
-/** The hours, rated by the functions that made the line. */
-function hoursAmount(line: Line, behind: Behind): Minor | null {
-  const { planVersion, charge, usage, counted, creditHours } = behind;
-  if (planVersion === null) return null;
+/** The hours, rated by the functions that made the line. Null: no hours are behind it. */
+function hoursAmount(line: Line, { planVersion, charge, run }: Behind): Minor | null {
+  if (planVersion === null || run === null) return null;
   const { definition } = planVersion;
   const context = { currency: definition.currency, planVersionId: planVersion.id };
+  const rated = ratedRun(run);
   if (isOverage(line)) {
+    const { billedBefore: before, thisPeriod } = rated.overageMicro;
     const { credits } = definition;
-    const sum = (hours: readonly CreditHour[]): bigint =>
-      hours.reduce((all, { overageMicro }) => all + overageMicro, 0n);
-    const before = sum(creditHours.filter(({ isBilledNow }) => !isBilledNow));
-    const total = sum(creditHours);
-    return credits === null ? null : overageLine(credits, { before, total }, context).amountMinor;
+    return credits === null
+      ? null
+      : overageLine(credits, { before, total: before + thisPeriod }, context).amountMinor;
   }
-  if (charge?.kind !== 'usage' || usage === null || counted === null) return null;
+  if (charge?.kind !== 'usage') return null;
   const lines = usageLines(
-    { ...charge, included_units: counted.included_units },
-    { ...usage, minimum: minimumOf(line, charge) },
+    chargeIn(rated, charge),
+    { ...usageIn(rated, charge), minimum: minimumOf(line, { charge, run }) },
     context,
   );
   const [own, bound] = lines;
@@ -381,8 +303,9 @@ function hoursAmount(line: Line, behind: Behind): Minor | null {
 /** Whether the minimum was due with this line: then the bounded amount is no less than it, or than the maximum. */
 function minimumOf(
   { kind, details }: Line,
-  charge: UsageCharge,
+  { charge, run }: { readonly charge: UsageCharge; readonly run: RunBehind },
 ): NonNullable<IntervalUsage['minimum']> {
+  if (!run.isLast) return 'later';
   if (kind === 'adjustment') return 'before';
   if (!('bounded_minor' in details)) return 'later';
   const least = BigInt(charge.minimum_minor ?? '0');

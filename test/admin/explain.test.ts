@@ -421,6 +421,8 @@ describe('admin › GET /invoices/{id}/lines/{id}/explain', () => {
       late.usage_rollups.map((row) => [row.billed, row.quantity, row.adjusts_period_id]),
       [
         ['before', '60', null],
+        // The line above has billed it: two late lines of one interval are not priced on the same base.
+        ['before', '5', early.period?.id],
         ['before', '100', null],
         ['now', '40', second.period?.id],
       ],

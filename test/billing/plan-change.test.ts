@@ -221,10 +221,10 @@ describe('billing/plan-change › lines', () => {
 });
 
 describe('billing/plan-change › timing', () => {
-  const plan = (fee: bigint, unit: 'month' | 'year' = 'month', count = 1) => ({
+  const plan = (feeMinor: bigint, unit: 'month' | 'year' = 'month', count = 1) => ({
     interval: { unit, count },
     charges: [
-      { kind: 'recurring', id: 'a', display_name: 'Fee', amount_minor: `${fee}` },
+      { kind: 'recurring', id: 'a', display_name: 'Fee', amount_minor: `${feeMinor}` },
       { kind: 'one_time', id: 'b', display_name: 'Set-up', amount_minor: '99999' },
     ] satisfies Charge[],
   });
