@@ -161,8 +161,8 @@ export type AddOnEnding =
 
 /**
  * Ends what a subscription holds at `at`: a recurring one is billed for its part of the interval, a one-time one of the
- * period that runs is taken back. One that ended before keeps its end. A one-time one of a period that is over has been
- * billed: it is refused.
+ * period that runs is taken back. One that ended before keeps its end. A one-time one that is billed, or whose period is
+ * over, is refused.
  */
 export async function endAddOn(
   tx: Tx,
@@ -175,7 +175,7 @@ export async function endAddOn(
   );
   if (found === null) return { kind: 'refused', code: 'not_held' };
   if (found.until_at !== null) return { kind: 'ended', held: found };
-  if (found.type === 'ONE_TIME' && (await isPeriodOver(tx, found, of.at))) {
+  if (found.type === 'ONE_TIME' && (await isBilled(tx, found, of.at))) {
     return { kind: 'refused', code: 'already_billed' };
   }
 
@@ -186,11 +186,16 @@ export async function endAddOn(
   return { kind: 'ended', held: await insertedRow(tx, `${held} WHERE h.id = ?`, [found.id]) };
 }
 
-async function isPeriodOver(tx: Tx, found: HeldAddOn, at: Date): Promise<boolean> {
+/** When its period is over, its invoice is on the way; an earlier invoice of the interval may have billed it before. */
+async function isBilled(tx: Tx, found: HeldAddOn, at: Date): Promise<boolean> {
   const row = await selectRow(
     tx,
-    `SELECT 1 FROM periods WHERE subscription_id = ? AND state <> 'void' AND end_at > ? AND end_at <= ? LIMIT 1`,
-    [found.subscription_id, found.from_at, at],
+    `SELECT 1 FROM periods WHERE subscription_id = :subscription AND state <> 'void' AND end_at > :from AND end_at <= :at
+     UNION ALL
+     SELECT 1 FROM invoice_lines l JOIN invoices i ON i.id = l.invoice_id
+     WHERE i.subscription_id = :subscription AND l.charge_id = :held AND i.state NOT IN ('draft', 'void')
+     LIMIT 1`,
+    { subscription: found.subscription_id, from: found.from_at, at, held: found.id },
   );
   return row !== null;
 }

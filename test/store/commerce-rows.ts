@@ -77,7 +77,6 @@ export async function seedInvoice(
   },
 ): Promise<string> {
   const id = newId('inv');
-  names += 1;
   await db('invoices').insert({
     id,
     environment: 'test',
@@ -86,14 +85,23 @@ export async function seedInvoice(
     period_id: of.periodId ?? null,
     kind: of.periodId === undefined || of.periodId === null ? 'change' : 'period',
     business_key: id,
-    state: of.state,
+    state: 'draft',
     currency: 'USD',
     document: '{}',
-    ...(of.state === 'draft'
-      ? {}
-      : { number: id, series: 'T', number_in_series: names, finalized_at: new Date() }),
   });
+  if (of.state === 'open') await finalizeInvoice(db, id);
   return id;
+}
+
+export async function finalizeInvoice(db: Db, invoiceId: string): Promise<void> {
+  names += 1;
+  await db('invoices').where({ id: invoiceId }).update({
+    state: 'open',
+    number: invoiceId,
+    series: 'T',
+    number_in_series: names,
+    finalized_at: new Date(),
+  });
 }
 
 export async function voidInvoice(db: Db, invoiceId: string): Promise<void> {

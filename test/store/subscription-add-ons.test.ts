@@ -11,6 +11,7 @@ import {
   readAddOns,
 } from '../../store/subscription-add-ons.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
+import { finalizeInvoice, seedInvoice, voidInvoice } from './commerce-rows.ts';
 import { type Party, seedParty, seedWorld, type World, write } from './fixture.ts';
 
 const at = (text: string): Date => new Date(`2025-${text}Z`);
@@ -129,6 +130,25 @@ describe('store/subscription-add-ons', () => {
     assert.equal(await end(back, at('01-20T00:00')), 'ended');
     assert.equal(await end(kept, at('02-01T00:00')), 'already_billed');
     assert.deepEqual(await idsIn(JANUARY), [kept]);
+  });
+
+  it('a one-time one is not taken back after an earlier invoice of its interval billed it, until that is void', async () => {
+    const id = await attached(at('01-10T00:00'), { type: 'ONE_TIME' });
+    const invoiceId = await seedInvoice(db, { ...party, state: 'draft' });
+    await db('invoice_lines').insert({
+      id: newId('line'),
+      invoice_id: invoiceId,
+      position: 0,
+      kind: 'one_time',
+      charge_id: id,
+      description: 'Seats',
+      amount_minor: '1500',
+      details: '{}',
+    });
+    await finalizeInvoice(db, invoiceId);
+    assert.equal(await end(id, at('01-20T00:00')), 'already_billed');
+    await voidInvoice(db, invoiceId);
+    assert.equal(await end(id, at('01-20T00:00')), 'ended');
   });
 
   it('refuses what is archived, of another currency or product, or not there', async () => {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 
-import type { Coupon } from '../../billing/discount.ts';
+import fc from 'fast-check';
+
+import { type Coupon, discountLines } from '../../billing/discount.ts';
 import type { AddOnTerm } from '../../billing/invoice.ts';
 import { archiveCoupon, findCoupon } from '../../store/coupons.ts';
 import { type Db, openDb } from '../../store/db.ts';
@@ -9,6 +11,7 @@ import {
   listHeldCoupons,
   lockCoupons,
   readCoupons,
+  recordCouponUses,
   removeCoupon,
 } from '../../store/subscription-coupons.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
@@ -28,6 +31,8 @@ import { type Party, seedParty, seedWorld, type World, write } from './fixture.t
 const START = new Date('2025-01-01T00:00:00Z');
 const LATER = new Date('2025-12-31T00:00:00Z');
 const minute = (index: number): Date => new Date(START.getTime() + index * 60_000);
+
+const amounts = { interval: fc.nat(2), fee: fc.bigInt(0n, 900n) };
 
 const addOn: AddOnTerm = {
   id: 'sad_seats',
@@ -242,6 +247,90 @@ describe('store/subscription-coupons', () => {
       assert.ok(Array.isArray(rows) && rows.length === 1);
     });
   });
+
+  it('never last longer, nor take more of an interval, than they say, whatever is issued, rewritten and voided', async () => {
+    const step = fc.oneof(
+      { weight: 4, arbitrary: fc.record({ kind: fc.constant('issue' as const), ...amounts }) },
+      { weight: 3, arbitrary: fc.record({ kind: fc.constant('draft' as const), ...amounts }) },
+      { weight: 2, arbitrary: fc.record({ kind: fc.constant('void' as const), nth: fc.nat(20) }) },
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 16 }), async (steps) => {
+        party = await seedParty(db, world);
+        const limits = new Map([
+          [await give({ duration: 'once' }), { intervals: 1, perInterval: null }],
+          [
+            await give({ duration: 'repeating', duration_intervals: 2, amount_minor: 700n }),
+            { intervals: 2, perInterval: 700n },
+          ],
+          [
+            await give({ duration: 'forever', amount_minor: 250n, applies_to: 'fees' }),
+            { intervals: Infinity, perInterval: 250n },
+          ],
+        ]);
+        await play(steps);
+        const uses = await db('coupon_uses as u')
+          .join('invoices as i', 'i.id', 'u.invoice_id')
+          .whereNot('i.state', 'void')
+          .select<Use[]>('u.subscription_coupon_id', 'u.interval_index', 'u.amount_minor')
+          .whereIn('u.subscription_coupon_id', [...limits.keys()]);
+        for (const [id, { intervals, perInterval }] of limits) {
+          const own = uses.filter((row) => row.subscription_coupon_id === id);
+          const byInterval = Map.groupBy(own, (row) => row.interval_index);
+          assert.ok(byInterval.size <= intervals, `${byInterval.size} intervals`);
+          for (const rows of byInterval.values()) {
+            const taken = rows.reduce((sum, row) => sum + row.amount_minor, 0n);
+            assert.ok(perInterval === null || taken <= perInterval, `${taken} of ${perInterval}`);
+          }
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  type Use = {
+    readonly subscription_coupon_id: string;
+    readonly interval_index: number;
+    readonly amount_minor: bigint;
+  };
+  type Step =
+    | { readonly kind: 'issue' | 'draft'; readonly interval: number; readonly fee: bigint }
+    | { readonly kind: 'void'; readonly nth: number };
+
+  /** Invoices as they are worked out and issued: read, discount, record. A draft is of its interval's period, and rewritten. */
+  async function play(steps: readonly Step[]): Promise<void> {
+    const issued: string[] = [];
+    const drafts = new Map<number, string>();
+    for (const step of steps) {
+      if (step.kind === 'void') {
+        const [invoiceId] = issued.splice(step.nth % Math.max(1, issued.length), 1);
+        // oxlint-disable-next-line no-await-in-loop
+        if (invoiceId !== undefined) await voidInvoice(db, invoiceId);
+        continue;
+      }
+      const periodId = party.periods[step.interval]?.periodId ?? null;
+      let invoiceId = step.kind === 'draft' ? drafts.get(step.interval) : undefined;
+      // oxlint-disable-next-line no-await-in-loop
+      invoiceId ??= await (step.kind === 'draft' ? invoice('draft', periodId) : invoice('open'));
+      // oxlint-disable-next-line no-await-in-loop
+      const coupons = await read(step.interval, {
+        ...(step.kind === 'draft' && periodId !== null && { periodId }),
+      });
+      const lines = [
+        { chargeId: 'fee', amountMinor: step.fee },
+        { chargeId: 'calls', amountMinor: step.fee / 2n },
+      ];
+      const uses = {
+        invoiceId,
+        intervalIndex: step.interval,
+        discounts: discountLines(lines, coupons),
+      };
+      // oxlint-disable-next-line no-await-in-loop
+      await write(db, (tx) => recordCouponUses(tx, uses));
+      if (step.kind === 'draft') drafts.set(step.interval, invoiceId);
+      else issued.push(invoiceId);
+    }
+  }
 
   describe('what cannot be attached', () => {
     const refusalOf = async (couponId: string, at = START): Promise<unknown> => {
