@@ -1,0 +1,293 @@
+/** Corrections, distinct values and levels from the event to the line of the invoice. */
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { Aggregation, Charge, PlanDefinition, Price } from '../../billing/plan.ts';
+import { type Db, inTransaction, openDb } from '../../store/db.ts';
+import { newId } from '../../store/ids.ts';
+import { findViolations, invariants } from '../../store/invariants.ts';
+import type { Invoice } from '../../store/invoices.ts';
+import { invoicePeriod } from '../../store/period-invoice.ts';
+import { beginClosing, listPeriods, openPeriods, type Period } from '../../store/periods.ts';
+import { changeSubscription, lockSubscription } from '../../store/subscriptions.ts';
+import { postUsage } from '../../store/usage-batch.ts';
+import { correctUsageEvent, type CorrectionRequest } from '../../store/usage-corrections.ts';
+import { subscriptionUsage, upcomingInvoice } from '../../store/usage-summary.ts';
+import { usageFact } from '../drain/drainer-fixture.ts';
+import { type TestDatabase, testDatabase } from '../support/postgres.ts';
+import {
+  faultsOf,
+  seedPlan,
+  seedSubscriber,
+  seedSubscription,
+  seedWorld,
+} from '../workflows/support/world.ts';
+
+const meterKeys = { calls: 'SUM', users: 'UNIQUE_COUNT', seats: 'WEIGHTED_SUM' } as const;
+type MeterKey = keyof typeof meterKeys;
+const DAY_MS = 86_400_000;
+
+describe('store › usage on invoices', () => {
+  let database: TestDatabase;
+  let db: Db;
+  let productId: string;
+  const meterIds: Record<MeterKey, string> = { calls: '', users: '', seats: '' };
+
+  before(async () => {
+    database = await testDatabase();
+    db = openDb(database.url, { poolMax: 12 });
+    ({ productId } = await seedWorld(db));
+    for (const key of meterNames) {
+      const words = { name: key, unit_one: key.slice(0, -1), unit_other: key };
+      const row = { id: newId('mtr'), environment: 'test', lookup_id: key, ...words };
+      await db('meters').insert({ ...row, aggregation: meterKeys[key] });
+      meterIds[key] = row.id;
+    }
+  });
+  after(async () => {
+    await db.destroy();
+    await database.drop();
+  });
+  afterEach(async () => {
+    assert.deepEqual(await faultsOf(db), []);
+    const money = invariants.filter(({ id }) => ['I15', 'I16', 'I17', 'I18'].includes(id));
+    assert.deepEqual(await findViolations(db, money), []);
+  });
+
+  const meterNames: readonly MeterKey[] = ['calls', 'users', 'seats'];
+
+  type Subscribed = {
+    readonly subscriberId: string;
+    readonly subscriptionId: string;
+    readonly periods: readonly Period[];
+  };
+
+  function charge(key: MeterKey, price: Price, included = 0): Charge {
+    const aggregation: Aggregation = meterKeys[key];
+    return {
+      kind: 'usage',
+      id: newId('chg'),
+      display_name: key,
+      meter: {
+        ...{ id: meterIds[key], key, name: key, unit_one: key.slice(0, -1), unit_other: key },
+        ...{ scale: 0, aggregation },
+      },
+      price,
+      included_units: String(included),
+    };
+  }
+  const each = (unit_price: string): Price => ({ model: 'per_unit', unit_price });
+
+  async function subscribed(...charges: readonly Charge[]): Promise<Subscribed> {
+    const planVersionId = newId('pver');
+    const definition: PlanDefinition = {
+      currency: 'USD',
+      interval: { unit: 'month', count: 1 },
+      billing_time: 'anniversary',
+      charges,
+      features: [],
+      rate_limits: [],
+      credits: null,
+    };
+    const draft = await seedPlan(db, { productId, meterId: '' }, {});
+    await db.raw(
+      `INSERT INTO plan_versions (id, plan_id, version, state, published_at, currency, interval_unit, definition)
+       SELECT ?, plan_id, 2, 'published', now(), 'USD', 'month', ? FROM plan_versions WHERE id = ?`,
+      [planVersionId, JSON.stringify(definition), draft],
+    );
+    const subscriberId = await seedSubscriber(db, null);
+    const startAt = new Date('2025-01-01T00:00:00Z');
+    const subscriptionId = await seedSubscription(db, { subscriberId, planVersionId, startAt });
+    const now = new Date('2024-12-31T00:00:00Z');
+    await inTransaction(db, async (tx) => {
+      const pending = await lockSubscription(tx, subscriptionId);
+      const started = await changeSubscription(tx, pending, { kind: 'started', at: now });
+      await openPeriods(tx, started, now);
+    });
+    return { subscriberId, subscriptionId, periods: await listPeriods(db, subscriptionId) };
+  }
+
+  /** Use of the n-th day of 2025, as the drain posts it; answers its event's id. */
+  async function used(
+    by: Subscribed,
+    day: number,
+    use: { readonly meter: MeterKey; readonly quantity: number; readonly keyId?: string },
+  ): Promise<string> {
+    const party = { ...by, apiKeyId: use.keyId ?? '', periods: [] };
+    const fact = usageFact(
+      { productId, planId: '', planVersionId: '', meterIds: noMeters },
+      party,
+      {
+        segmentId: '',
+        atMs: Date.UTC(2025, 0, 1) + (day - 1) * DAY_MS,
+        quantities: [{ meter: use.meter, quantity: use.quantity }],
+      },
+    );
+    const outcome = await inTransaction(db, (tx) => postUsage(tx, [fact]));
+    assert.deepEqual([outcome.inserted, outcome.refused], [1, []]);
+    return fact.opId;
+  }
+  const noMeters = { api_calls: '', tokens: '' };
+
+  async function correct(eventId: string, request: CorrectionRequest): Promise<void> {
+    const words = { environment: 'test', reason: 'counted twice', actor: 'token:tok_1' };
+    const outcome = await inTransaction(db, (tx) =>
+      correctUsageEvent(tx, { ...words, eventId, request }),
+    );
+    assert.deepEqual(outcome, { kind: 'corrected' });
+  }
+  const to = (quantity: bigint): CorrectionRequest => ({
+    kind: 'quantities',
+    quantities: [{ meterId: meterIds.calls, quantity }],
+  });
+
+  async function close(by: Subscribed, index: number): Promise<Invoice> {
+    const period = by.periods[index];
+    assert.ok(period);
+    await inTransaction(db, (tx) => beginClosing(tx, period));
+    const result = await inTransaction(db, (tx) => invoicePeriod(tx, period.id, period.endAt));
+    return result.kind === 'invoiced' ? result.invoice : assert.fail(result.kind);
+  }
+
+  async function linesOf(invoice: Invoice): Promise<readonly (readonly unknown[])[]> {
+    const rows = await db('invoice_lines').where({ invoice_id: invoice.id }).orderBy('position');
+    return rows.map((row) => [row.kind, row.description, row.amount_minor]);
+  }
+
+  const tiers: Price = {
+    model: 'graduated',
+    tiers: [
+      { up_to: '10', unit_price: '1', flat_fee: '0' },
+      { up_to: null, unit_price: '0.5', flat_fee: '0' },
+    ],
+  };
+
+  it('bills an event as corrected while its period is open, and estimates it so', async () => {
+    const it = await subscribed(charge('calls', tiers));
+    const wrong = await used(it, 3, { meter: 'calls', quantity: 700 });
+    await used(it, 4, { meter: 'calls', quantity: 5 });
+    await correct(wrong, to(7n));
+    const at = Date.UTC(2025, 0, 20);
+    const summary = await subscriptionUsage(db, it.subscriptionId, at);
+    assert.deepEqual(
+      summary?.meters.map(({ meterKey, quantity, eventCount }) => [meterKey, quantity, eventCount]),
+      [['calls', 12n, 2n]],
+    );
+    const estimate = await upcomingInvoice(db, it.subscriptionId, at);
+    const invoice = await close(it, 0);
+    assert.deepEqual([estimate?.draft.totalMinor, invoice.totalMinor], [1_100n, 1_100n]);
+  });
+
+  it('credits on the next invoice what a closed period was billed too much, re-rated with its tiers', async () => {
+    const it = await subscribed(charge('calls', tiers));
+    const wrong = await used(it, 3, { meter: 'calls', quantity: 12 });
+    assert.equal((await close(it, 0)).totalMinor, 1_100n);
+    await correct(wrong, to(9n));
+    await used(it, 33, { meter: 'calls', quantity: 1 });
+    const summary = await subscriptionUsage(db, it.subscriptionId, Date.UTC(2025, 1, 20));
+    assert.deepEqual(
+      summary?.meters.map(({ quantity }) => quantity),
+      [1n],
+    );
+    const second = await close(it, 1);
+    const lines = await linesOf(second);
+    assert.deepEqual(
+      lines.map(([kind, , amount]) => [kind, amount]),
+      [
+        ['usage', 100n],
+        ['adjustment', -200n],
+      ],
+    );
+    assert.match(String(lines[1]?.[1]), /Jan 1 – Jan 31, 2025/);
+    assert.equal(second.totalMinor, -100n);
+    await correct(wrong, { kind: 'void' });
+    const third = await close(it, 2);
+    assert.deepEqual(
+      (await linesOf(third)).map(([kind, , amount]) => [kind, amount]),
+      [
+        ['usage', 0n],
+        ['adjustment', -900n],
+      ],
+    );
+  });
+
+  it('corrects late use, wherever it was billed', async () => {
+    const it = await subscribed(charge('calls', each('1')));
+    await used(it, 3, { meter: 'calls', quantity: 4 });
+    await close(it, 0);
+    const late = await used(it, 5, { meter: 'calls', quantity: 6 });
+    await correct(late, to(5n));
+    assert.equal((await close(it, 1)).totalMinor, 500n);
+    await correct(late, to(8n));
+    const third = await close(it, 2);
+    assert.deepEqual(
+      (await linesOf(third)).map(([kind, , amount]) => [kind, amount]),
+      [
+        ['usage', 0n],
+        ['adjustment', 300n],
+      ],
+    );
+  });
+
+  it('bills distinct values past the included ones, and late ones only where they are new', async () => {
+    const it = await subscribed(charge('users', each('2'), 1));
+    for (const [day, keyId] of [
+      [2, 'a'],
+      [3, 'b'],
+      [9, 'a'],
+      [9, 'c'],
+    ] as const) {
+      await used(it, day, { meter: 'users', quantity: 1, keyId });
+    }
+    const first = await close(it, 0);
+    assert.deepEqual(await linesOf(first), [
+      ['usage', 'users (2 users past 1 included × $2.00)', 400n],
+    ]);
+    await used(it, 10, { meter: 'users', quantity: 1, keyId: 'b' });
+    await used(it, 40, { meter: 'users', quantity: 1, keyId: 'b' });
+    const second = await close(it, 1);
+    assert.deepEqual(
+      (await linesOf(second)).map(([kind, , amount]) => [kind, amount]),
+      [
+        ['usage', 0n],
+        ['adjustment', 0n],
+      ],
+    );
+    await used(it, 11, { meter: 'users', quantity: 1, keyId: 'd' });
+    assert.equal((await close(it, 2)).totalMinor, 200n);
+  });
+
+  it('bills the average level of the interval, as it was estimated', async () => {
+    const it = await subscribed(charge('seats', each('10')));
+    await used(it, 1, { meter: 'seats', quantity: 31 });
+    await used(it, 11, { meter: 'seats', quantity: 62 });
+    await used(it, 31, { meter: 'seats', quantity: 0 });
+    const estimate = await upcomingInvoice(db, it.subscriptionId, Date.UTC(2025, 0, 20));
+    const invoice = await close(it, 0);
+    // 31 for 10 days, 62 for 20, none for the last: 50.
+    assert.deepEqual(await linesOf(invoice), [['usage', 'seats (50 seats × $10.00)', 50_000n]]);
+    assert.equal(estimate?.draft.totalMinor, 50_000n);
+    await used(it, 21, { meter: 'seats', quantity: 31 });
+    // 31 for the last ten days but one, instead of 62: 40.
+    assert.equal((await close(it, 1)).totalMinor, -10_000n);
+  });
+
+  it('is on exactly one invoice, whenever the real close comes', async () => {
+    const orders = new Set<bigint>();
+    for (let run = 0; run < 24; run += 1) {
+      const it = await subscribed(charge('calls', each('1')));
+      const eventId = await used(it, 3, { meter: 'calls', quantity: 10 });
+      const [first] = await Promise.all([
+        sleep((run * 7) % 11).then(() => close(it, 0)),
+        sleep((run * 5) % 23).then(() => correct(eventId, to(3n))),
+      ]);
+      const second = await close(it, 1);
+      assert.equal(first.totalMinor + second.totalMinor, 300n);
+      orders.add(first.totalMinor);
+    }
+    assert.deepEqual(
+      [...orders].toSorted((a, b) => Number(a - b)),
+      [300n, 1_000n],
+    );
+  });
+});
