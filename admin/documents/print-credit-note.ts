@@ -68,11 +68,13 @@ function sumsOf(note: CreditNoteRead, hand: Hand): readonly Sum[] {
   });
   const taxes = taxRows(note.document, hand);
   const total: Sum = { ...row(sums.totalCredited, note.total_minor), weight: 'total' };
+  // A refund that failed became account balance.
+  const isRefunded = note.refund_state !== 'failed';
   const went = (
     [
       [sums.dueReduced, note.due_reduced_minor],
-      [sums.givenToBalance, note.balance_minor],
-      [sums.refunded, note.refund_minor],
+      [sums.givenToBalance, note.balance_minor + (isRefunded ? 0n : note.refund_minor)],
+      [sums.refunded, isRefunded ? note.refund_minor : 0n],
     ] as const
   ).filter(([, minor]) => minor > 0n);
   return [
