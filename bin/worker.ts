@@ -13,6 +13,7 @@ import { type Logger, pino } from 'pino';
 
 import type { ActivityDeps } from '../activities/ports.ts';
 import { reconcile } from '../activities/reconcile.ts';
+import { cutAtThresholds } from '../activities/thresholds.ts';
 import { sandboxProvider } from '../payments/sandbox-client.ts';
 import { connectShards } from '../shards/fleet.ts';
 import { type Db, openDb } from '../store/db.ts';
@@ -20,6 +21,7 @@ import { waitForApplied } from '../store/projection.ts';
 import { isDrained } from '../store/usage.ts';
 import { type Config, ConfigProblem, readConfig } from './config.ts';
 import { temporalConnectionOptions } from './temporal-connection.ts';
+import { askCloseWith } from './worker-parts/ask-close.ts';
 import { serveWorkerHealth } from './worker-parts/health.ts';
 import {
   runningWorkflowIds,
@@ -151,6 +153,12 @@ async function keepReconciling(of: {
       if (started > 0) log.warn({ started }, 'workflows were missing and are started');
     } catch (error) {
       log.error({ err: error }, 'looking for missing workflows failed');
+    }
+    try {
+      const asked = await cutAtThresholds({ db, askClose: askCloseWith(client) }, new Date());
+      if (asked > 0) log.info({ asked }, 'periods have reached their thresholds and are cut');
+    } catch (error) {
+      log.error({ err: error }, 'looking for periods at their thresholds failed');
     }
     await sleep(RECONCILE_EVERY_MS, undefined, { signal }).catch(() => undefined);
   }
