@@ -2,6 +2,7 @@ import type { Db } from '../store/db.ts';
 import {
   listLiveSubscriptions,
   listOpenInvoices,
+  listPendingRefunds,
   listPendingTopUps,
   listUnfinishedCloses,
 } from '../store/unfinished.ts';
@@ -59,5 +60,8 @@ async function* missingOf(db: Db, before: Date): AsyncGenerator<WorkflowRequest>
   }
   for (const { topUpId, ...summary } of await listPendingTopUps(db, { before, limit })) {
     yield { kind: 'topUp', topUpId, summary };
+  }
+  for (const refund of await listPendingRefunds(db, { before, limit })) {
+    yield { kind: 'refund', ...refund, summary: refund };
   }
 }

@@ -1,11 +1,14 @@
 /** Every route of the API. The router, the OpenAPI document and the table of roles are made from this list. */
 import { addOnRoutes } from './resources/add-ons.ts';
 import { couponRoutes } from './resources/coupons.ts';
+import { creditNoteRoutes } from './resources/credit-notes.ts';
 import { documentRoutes } from './resources/documents.ts';
 import { featureRoutes } from './resources/features.ts';
+import { invoiceActionRoutes } from './resources/invoice-actions.ts';
 import { invoiceRoutes } from './resources/invoices.ts';
 import { meterRoutes } from './resources/meters.ts';
 import { operatorSettingsRoutes } from './resources/operator-settings.ts';
+import { planSimulationRoutes } from './resources/plan-simulation.ts';
 import { planTemplateRoutes } from './resources/plan-templates.ts';
 import { planChangeRoutes } from './resources/plan-changes.ts';
 import { planVersionRoutes } from './resources/plan-versions.ts';
@@ -28,6 +31,7 @@ export const routes: readonly Route[] = [
   ...planRoutes,
   ...planVersionRoutes,
   ...planTemplateRoutes,
+  ...planSimulationRoutes,
   ...subscriberRoutes,
   ...subscriptionRoutes,
   ...planChangeRoutes,
@@ -38,6 +42,8 @@ export const routes: readonly Route[] = [
   // Before the others of their paths: `{id}.html` is also an `{id}`.
   ...documentRoutes,
   ...invoiceRoutes,
+  ...invoiceActionRoutes,
+  ...creditNoteRoutes,
   ...couponRoutes,
   ...addOnRoutes,
   ...taxRateRoutes,

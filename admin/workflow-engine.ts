@@ -32,6 +32,14 @@ import {
   type SubscriptionInput,
   type TopUpInput,
   type TopUpResult,
+  closeUpdates,
+  collectionSignals,
+  collectionUpdates,
+  type CollectionInput,
+  type FinalizeNowReply,
+  type RefundInput,
+  type RefundResult,
+  type RetryReply,
 } from '../workflows/contracts.ts';
 import { ApiProblem } from './problems.ts';
 
@@ -78,6 +86,25 @@ export type WorkflowEngine = {
     topUpId: string,
     wait: { readonly waitMs: number } & Summary,
   ): Promise<EngineReply<TopUpResult>>;
+  /** Asks the close of a period to make its draft final, and waits for that. */
+  finalizeNow(
+    close: { readonly subscriptionId: string; readonly periodSeq: number },
+    wait: Wait,
+  ): Promise<EngineReply<FinalizeNowReply>>;
+  /** Starts the collection of an invoice if it does not run. */
+  collect(
+    invoiceId: string,
+    wait: { readonly waitMs: number } & Summary,
+  ): Promise<EngineReply<null>>;
+  /** The same, and asks for an attempt now and waits for what comes of it. */
+  retryNow(invoiceId: string, wait: Wait & Summary): Promise<EngineReply<RetryReply>>;
+  /** Tells the collection, where one runs, to look at its invoice. */
+  invoiceChanged(invoiceId: string, waitMs: number): Promise<void>;
+  /** Starts the refund's workflow if it does not run, and waits for its result. */
+  refund(
+    refundId: string,
+    wait: { readonly waitMs: number } & Summary,
+  ): Promise<EngineReply<RefundResult>>;
   close(): Promise<void>;
 };
 
@@ -116,8 +143,90 @@ export function createWorkflowEngine(settings: EngineSettings): WorkflowEngine {
         client.workflow.getHandle(id).result(),
       ),
     topUp: (id, wait) => link.use(wait.waitMs, (client) => topUp(client, id, wait.summary)),
+    finalizeNow: ({ subscriptionId, periodSeq }, wait) =>
+      link.use(wait.waitMs, (client) =>
+        client.workflow
+          .getHandle(workflowIds.periodClose(subscriptionId, periodSeq))
+          .executeUpdate<FinalizeNowReply, []>(closeUpdates.finalizeNow, {
+            updateId: wait.updateId,
+          }),
+      ),
+    collect: (id, wait) =>
+      link.use(wait.waitMs, async (client) => {
+        await startOnce(client, collectionStart(id, wait.summary));
+        return null;
+      }),
+    retryNow: (id, wait) => link.use(wait.waitMs, (client) => retryNow(client, id, wait)),
+    invoiceChanged: (id, waitMs) => invoiceChanged(link, id, waitMs),
+    refund: (id, wait) => link.use(wait.waitMs, (client) => refund(client, id, wait.summary)),
     close: () => link.close(),
   };
+}
+
+type Link = ReturnType<typeof lazyClient>;
+type Started = {
+  readonly type: string;
+  readonly workflowId: string;
+  readonly input: CollectionInput | RefundInput | TopUpInput;
+  readonly summary: string;
+};
+
+function collectionStart(invoiceId: string, summary: string): Started {
+  const input: CollectionInput = { v: 1, invoiceId };
+  const workflowId = workflowIds.collection(invoiceId);
+  return { type: workflowTypes.collection, workflowId, input, summary };
+}
+
+/** What moves money runs once for its id: one that has run to its end already is success. */
+async function startOnce(client: Client, start: Started): Promise<void> {
+  try {
+    await client.workflow.start(start.type, {
+      workflowId: start.workflowId,
+      taskQueue: taskQueues.workflows,
+      args: [start.input],
+      staticSummary: start.summary,
+      workflowIdConflictPolicy: 'USE_EXISTING',
+      workflowIdReusePolicy: 'ALLOW_DUPLICATE_FAILED_ONLY',
+    });
+  } catch (error) {
+    if (!isNamed(error, 'WorkflowExecutionAlreadyStartedError')) throw error;
+  }
+}
+
+async function retryNow(
+  client: Client,
+  invoiceId: string,
+  { updateId, summary }: { readonly updateId: string } & Summary,
+): Promise<RetryReply> {
+  const start = collectionStart(invoiceId, summary);
+  const startWorkflowOperation = new WithStartWorkflowOperation(start.type, {
+    workflowId: start.workflowId,
+    taskQueue: taskQueues.workflows,
+    args: [start.input],
+    staticSummary: summary,
+    workflowIdConflictPolicy: 'USE_EXISTING',
+  });
+  return client.workflow.executeUpdateWithStart<Workflow, RetryReply, []>(
+    collectionUpdates.retryNow,
+    { updateId, startWorkflowOperation },
+  );
+}
+
+/** A collection that has ended, or was never needed, has nothing to look at. */
+async function invoiceChanged(link: Link, invoiceId: string, waitMs: number): Promise<void> {
+  await link.use(waitMs, (client) =>
+    client.workflow
+      .getHandle(workflowIds.collection(invoiceId))
+      .signal(collectionSignals.invoiceChanged),
+  );
+}
+
+async function refund(client: Client, refundId: string, summary: string): Promise<RefundResult> {
+  const input: RefundInput = { v: 1, refundId };
+  const workflowId = workflowIds.refund(refundId);
+  await startOnce(client, { type: workflowTypes.refund, workflowId, input, summary });
+  const result: RefundResult = await client.workflow.getHandle(workflowId).result();
+  return result;
 }
 
 async function activate(
@@ -142,19 +251,7 @@ async function activate(
 async function topUp(client: Client, topUpId: string, summary: string): Promise<TopUpResult> {
   const input: TopUpInput = { v: 1, topUpId };
   const workflowId = workflowIds.topUp(topUpId);
-  try {
-    await client.workflow.start(workflowTypes.topUp, {
-      workflowId,
-      taskQueue: taskQueues.workflows,
-      args: [input],
-      staticSummary: summary,
-      workflowIdConflictPolicy: 'USE_EXISTING',
-      workflowIdReusePolicy: 'ALLOW_DUPLICATE_FAILED_ONLY',
-    });
-  } catch (error) {
-    // It has run to its end already: its result is what a repeat gets.
-    if (!isNamed(error, 'WorkflowExecutionAlreadyStartedError')) throw error;
-  }
+  await startOnce(client, { type: workflowTypes.topUp, workflowId, input, summary });
   const result: TopUpResult = await client.workflow.getHandle(workflowId).result();
   return result;
 }

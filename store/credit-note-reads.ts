@@ -1,7 +1,14 @@
 /** Credit notes as they are shown: with their lines and the document that was frozen with them. */
 import type { CreditNoteDocument, CreditReason } from './credit-notes.ts';
 import type { Reader } from './db.ts';
-import { selectRow, selectRows, type Environment } from './query.ts';
+import {
+  selectPage,
+  selectRow,
+  selectRows,
+  type Environment,
+  type Page,
+  type PageArgs,
+} from './query.ts';
 
 export type CreditNoteRead = {
   readonly id: string;
@@ -20,6 +27,9 @@ export type CreditNoteRead = {
   readonly due_reduced_minor: bigint;
   readonly balance_minor: bigint;
   readonly refund_minor: bigint;
+  /** What became of the refund; null: nothing is refunded. What failed is account balance since. */
+  readonly refund_state: 'pending' | 'succeeded' | 'failed' | null;
+  readonly refund_failure_code: string | null;
   readonly document: CreditNoteDocument;
   readonly created_at: Date;
 };
@@ -33,8 +43,10 @@ export type CreditNoteLineRead = {
   readonly discount_minor: bigint;
 };
 
-const columns = `id, environment, invoice_id, subscriber_id, number, reason, memo, currency, subtotal_minor, discount_minor,
-  tax_minor, total_minor, due_reduced_minor, balance_minor, refund_minor, document, created_at`;
+const columns = `t.id, t.environment, t.invoice_id, t.subscriber_id, t.number, t.reason, t.memo, t.currency,
+  t.subtotal_minor, t.discount_minor, t.tax_minor, t.total_minor, t.due_reduced_minor, t.balance_minor, t.refund_minor,
+  r.state AS refund_state, r.failure_code AS refund_failure_code, t.document, t.created_at`;
+const from = 'credit_notes t LEFT JOIN refunds r ON r.credit_note_id = t.id';
 
 /** One credit note of the environment by id or number. */
 export async function findCreditNoteRead(
@@ -44,7 +56,7 @@ export async function findCreditNoteRead(
 ): Promise<CreditNoteRead | null> {
   return selectRow(
     reader,
-    `SELECT ${columns} FROM credit_notes WHERE environment = ? AND (id = ? OR number = ?)`,
+    `SELECT ${columns} FROM ${from} WHERE t.environment = ? AND (t.id = ? OR t.number = ?)`,
     [environment, ref, ref],
   );
 }
@@ -69,7 +81,47 @@ export async function listCreditNotesOf(
 ): Promise<readonly CreditNoteRead[]> {
   return selectRows(
     reader,
-    `SELECT ${columns} FROM credit_notes WHERE invoice_id = ? ORDER BY created_at, number_in_series`,
+    `SELECT ${columns} FROM ${from} WHERE t.invoice_id = ? ORDER BY t.created_at, t.number_in_series`,
     [invoiceId],
+  );
+}
+
+/** Newest first. */
+export async function listCreditNotes(
+  reader: Reader,
+  filter: {
+    readonly environment: Environment;
+    readonly subscriberId: string | null;
+    readonly invoiceId: string | null;
+  },
+  page: PageArgs,
+): Promise<Page<CreditNoteRead>> {
+  return selectPage(
+    reader,
+    {
+      columns,
+      from,
+      where: `t.environment = :environment AND (:subscriber::text IS NULL OR t.subscriber_id = :subscriber)
+        AND (:invoice::text IS NULL OR t.invoice_id = :invoice)`,
+      bindings: {
+        environment: filter.environment,
+        subscriber: filter.subscriberId,
+        invoice: filter.invoiceId,
+      },
+    },
+    page,
+  );
+}
+
+/** The lines of several notes. */
+export async function listLinesOfCreditNotes(
+  reader: Reader,
+  creditNoteIds: readonly string[],
+): Promise<readonly (CreditNoteLineRead & { readonly credit_note_id: string })[]> {
+  return selectRows(
+    reader,
+    `SELECT credit_note_id, position, invoice_line_id, description, amount_minor, discount_minor FROM credit_note_lines
+     WHERE credit_note_id = ANY (?::text[]) ORDER BY credit_note_id, position`,
+    [creditNoteIds],
   );
 }

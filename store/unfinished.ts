@@ -86,6 +86,21 @@ export async function listPendingTopUps(
   }));
 }
 
+export type UnfinishedRefund = { readonly refundId: string; readonly number: string };
+
+/** Refunds made before `before` that are still pending, the oldest first. */
+export async function listPendingRefunds(
+  db: Reader,
+  page: { readonly before: Date; readonly limit: number },
+): Promise<readonly UnfinishedRefund[]> {
+  return selectRows<UnfinishedRefund>(
+    db,
+    `SELECT r.id AS "refundId", n.number FROM refunds r JOIN credit_notes n ON n.id = r.credit_note_id
+     WHERE r.state = 'pending' AND r.created_at < ? ORDER BY r.created_at, r.id LIMIT ?`,
+    [page.before, page.limit],
+  );
+}
+
 /** Periods that are over and whose invoice is not issued, and invoices whose collection has failed: for metrics. */
 export async function countUnfinished(
   db: Reader,

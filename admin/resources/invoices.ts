@@ -1,14 +1,8 @@
-import {
-  findInvoiceRead,
-  listInvoiceLines,
-  listInvoices,
-  type InvoiceRead,
-} from '../../store/invoice-reads.ts';
+import { listInvoiceLines, listInvoices } from '../../store/invoice-reads.ts';
 import { explainLine } from '../../store/line-explanation.ts';
 import { findSubscriber } from '../../store/subscribers.ts';
-import type { Call } from '../call.ts';
 import { object, pageQuery, reference } from '../fields.ts';
-import { ApiProblem, notFound } from '../problems.ts';
+import { ApiProblem } from '../problems.ts';
 import { readers, route, type Route } from '../route.ts';
 import { Invoice, invoiceExample, invoiceToWire } from './invoice-shapes.ts';
 import {
@@ -16,14 +10,8 @@ import {
   explanationToWire,
   LineExplanationAnswer,
 } from './line-explanation.ts';
+import { requireInvoice } from './invoice-actions.ts';
 import { answers, listBody, listExample, listOfAnswers, pageArgs } from './shared.ts';
-
-async function requireInvoice(call: Call): Promise<InvoiceRead> {
-  const ref = call.param('invoice_id');
-  const invoice = await findInvoiceRead(call.db, call.environment, ref);
-  if (invoice === null) throw notFound('invoice', ref);
-  return invoice;
-}
 
 export const invoiceRoutes: readonly Route[] = [
   route({

@@ -57,6 +57,11 @@ export const awayEngine: WorkflowEngine = {
   closeResult: () => Promise.reject(awayError()),
   setOverage: () => Promise.reject(awayError()),
   topUp: () => Promise.reject(awayError()),
+  finalizeNow: () => Promise.reject(awayError()),
+  collect: () => Promise.reject(awayError()),
+  retryNow: () => Promise.reject(awayError()),
+  invoiceChanged: () => Promise.reject(awayError()),
+  refund: () => Promise.reject(awayError()),
   close: () => Promise.resolve(),
 };
 function awayError(): Error {
