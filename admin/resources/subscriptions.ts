@@ -23,6 +23,7 @@ import { flag, object, oneOf, pageQuery, reference, text } from '../fields.ts';
 import { ApiProblem, fieldProblem, notFound } from '../problems.ts';
 import { operators, readers, route, type Answer, type Route } from '../route.ts';
 import type { EngineReply } from '../workflow-engine.ts';
+import { attachExtras, extrasFields, extrasProblems } from './attach-extras.ts';
 import {
   Invoice,
   invoiceExample,
@@ -308,6 +309,7 @@ A subscriber has at most one live subscription to a product; one that is still p
     overage_enabled: flag().optional().meta({
       description: "Usage past the included credits; as the plan's terms say when absent.",
     }),
+    ...extrasFields,
   }),
   bodyExample: { subscriber_id: 'acme', plan_id: 'payg' },
   answers: subscriptionAnswers(201, 'Active.'),
@@ -316,6 +318,7 @@ A subscriber has at most one live subscription to a product; one that is still p
     'plan_archived',
     'subscription_exists',
     'workflow_engine_unavailable',
+    ...extrasProblems,
   ],
   handle: async (call, { body }) => {
     const subscriber = await requireSubscriber(call, body.subscriber_id);
@@ -324,7 +327,7 @@ A subscriber has at most one live subscription to a product; one that is still p
     if (version === null) throw notPublished(plan);
     const subscriptionId =
       call.idempotency?.resumedObjectId ??
-      (await call.begin(async (tx) => {
+      (await call.begin(async (tx, now) => {
         const creation = await createSubscription(tx, {
           environment: call.environment,
           subscriberId: subscriber.id,
@@ -336,6 +339,8 @@ A subscriber has at most one live subscription to a product; one that is still p
         if (creation.kind === 'refused') {
           await requirePending(tx, call, { id, versionId: version.id });
         }
+        const { environment } = call;
+        await attachExtras(tx, { environment, subscriptionId: id, extras: body, at: now });
         return {
           value: id,
           audit: { action: 'subscription.start', objectId: id, details: { plan_id: plan.id } },

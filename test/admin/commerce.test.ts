@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 
-import { attachExtras } from '../../admin/resources/subscription-extras.ts';
+import { attachExtras } from '../../admin/resources/attach-extras.ts';
 import { ApiProblem } from '../../admin/problems.ts';
 import { inTransaction } from '../../store/db.ts';
 import {
@@ -598,6 +598,30 @@ describe('admin › what is sold beside plans', () => {
       assert.deepEqual(
         addOns.map((row) => [row['lookup_id'], row['quantity']]),
         [['seats', 4]],
+      );
+    });
+
+    it('comes with the subscription, whose start it refuses', async () => {
+      await post('/subscribers', { name: 'Bob', lookup_id: 'bob' });
+      const start = (extras: Json): Promise<Reply> =>
+        post('/subscriptions', { subscriber_id: 'bob', plan_id: 'payg', ...extras });
+      assert.match(faultOf(await start({ coupons: ['NOTHING'] })), /^coupons\[0\] names no coupon/);
+      assert.match(
+        faultOf(await start({ add_ons: [{ add_on_id: 'seats', quantity: 0 }] })),
+        /^add_ons\[0\]\.quantity must be a whole number/,
+      );
+      assert.equal(codeOf(await start({ coupons: ['GONE'] })), '409 coupon_archived');
+      assert.deepEqual(dataOf(await send('GET', '/subscriptions?subscriber_id=bob')), []);
+      // The engine is away: what is in Postgres already stays, and is gone on with.
+      const wish = { coupons: ['TEN'], add_ons: [{ add_on_id: 'seats', quantity: 2 }] };
+      assert.equal(codeOf(await start(wish)), '503 workflow_engine_unavailable');
+      assert.equal(codeOf(await start(wish)), '503 workflow_engine_unavailable');
+      const [subscription] = dataOf(await send('GET', '/subscriptions?subscriber_id=bob'));
+      const id = String(subscription?.['id']);
+      assert.equal(dataOf(await send('GET', `/subscriptions/${id}/coupons`)).length, 1);
+      assert.deepEqual(
+        dataOf(await send('GET', `/subscriptions/${id}/add_ons`)).map((row) => row['quantity']),
+        [2],
       );
     });
 
