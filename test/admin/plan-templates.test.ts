@@ -127,7 +127,7 @@ describe('admin › plan templates', () => {
       ['type', { name: 'Never', billing_interval: 'month', currency: 'USD' }],
       [
         'unit_price',
-        { name: 'x', type: 'FLAT', billing_interval: 'month', currency: 'USD', unit_price: 1 },
+        { name: 'Never', type: 'FLAT', billing_interval: 'month', currency: 'USD', unit_price: 1 },
       ],
     ];
     for (const [field, body] of cases) {
