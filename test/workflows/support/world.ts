@@ -220,7 +220,8 @@ export async function faultsOf(db: Db): Promise<readonly string[]> {
        FROM ledger_entries e JOIN accounts a ON a.id = e.account_id GROUP BY a.environment, a.asset HAVING sum(e.amount) <> 0
      UNION ALL
      SELECT 'series ' || s.series || ' has a gap' FROM invoice_series s
-       WHERE s.last_number <> (SELECT count(*) FROM invoices i WHERE i.environment = s.environment AND i.series = s.series)
+       WHERE s.last_number <> (SELECT count(*) FROM (SELECT environment, series FROM invoices
+         UNION ALL SELECT environment, series FROM credit_notes) n WHERE n.environment = s.environment AND n.series = s.series)
      UNION ALL
      SELECT 'period ' || p.id || ' is closed with ' || count(i.id) || ' invoices'
        FROM periods p LEFT JOIN invoices i ON i.period_id = p.id AND i.kind = 'period' AND i.state <> 'void'
@@ -228,7 +229,8 @@ export async function faultsOf(db: Db): Promise<readonly string[]> {
      UNION ALL
      SELECT 'receivable of ' || a.subscriber_id || ' is ' || sum(e.amount) || ', its open invoices are not'
        FROM accounts a JOIN ledger_entries e ON e.account_id = a.id WHERE a.kind = 'receivable' GROUP BY a.subscriber_id
-       HAVING sum(e.amount) <> coalesce((SELECT sum(i.amount_due_minor) FROM invoices i
+       HAVING sum(e.amount) <> coalesce((SELECT sum(i.amount_due_minor
+           - coalesce((SELECT sum(n.due_reduced_minor) FROM credit_notes n WHERE n.invoice_id = i.id), 0)) FROM invoices i
          WHERE i.subscriber_id = a.subscriber_id AND i.state = 'open'), 0)
      UNION ALL
      SELECT 'subscription ' || a.subscription_id || ' has a hole after period ' || a.seq
