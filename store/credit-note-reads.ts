@@ -36,6 +36,7 @@ export type CreditNoteRead = {
 
 /** Amounts are before discounts; both are what is given back. */
 export type CreditNoteLineRead = {
+  readonly credit_note_id: string;
   readonly position: number;
   readonly invoice_line_id: string;
   readonly description: string;
@@ -68,7 +69,7 @@ export async function listCreditNoteLines(
 ): Promise<readonly CreditNoteLineRead[]> {
   return selectRows(
     reader,
-    `SELECT position, invoice_line_id, description, amount_minor, discount_minor FROM credit_note_lines
+    `SELECT credit_note_id, position, invoice_line_id, description, amount_minor, discount_minor FROM credit_note_lines
      WHERE credit_note_id = ? ORDER BY position`,
     [creditNoteId],
   );
@@ -117,7 +118,7 @@ export async function listCreditNotes(
 export async function listLinesOfCreditNotes(
   reader: Reader,
   creditNoteIds: readonly string[],
-): Promise<readonly (CreditNoteLineRead & { readonly credit_note_id: string })[]> {
+): Promise<readonly CreditNoteLineRead[]> {
   return selectRows(
     reader,
     `SELECT credit_note_id, position, invoice_line_id, description, amount_minor, discount_minor FROM credit_note_lines

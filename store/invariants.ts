@@ -1,5 +1,6 @@
 import type { Reader } from './db.ts';
 import { selectRows } from './query.ts';
+import { misratedLines } from './rated-lines.ts';
 import { usagePartials } from './usage-partials.ts';
 
 /**
@@ -52,6 +53,10 @@ export async function findViolations(
 const ACCOUNT_SUMS = `SELECT a.environment, a.subscriber_id, a.asset, a.kind, sum(e.amount) AS amount
   FROM accounts a JOIN ledger_entries e ON e.account_id = a.id GROUP BY a.id`;
 const FINAL_INVOICES = `SELECT * FROM invoices WHERE finalized_at IS NOT NULL AND state <> 'void'`;
+/** What an invoice has due after its balance and its credit notes; of a paid one, what whoever paid it paid. */
+const DUES = `SELECT i.*, i.amount_due_minor - coalesce((
+    SELECT sum(n.due_reduced_minor) FROM credit_notes n WHERE n.invoice_id = i.id), 0) AS minor FROM invoices i
+  WHERE i.finalized_at IS NOT NULL`;
 
 export const invariants: readonly Invariant[] = [
   {
@@ -207,20 +212,22 @@ export const invariants: readonly Invariant[] = [
   {
     id: 'I15',
     sentence:
-      'A closed period has exactly one invoice that counts; one that is not closed has none that is final.',
+      'A closed period has exactly one invoice that counts, or none but void ones; one that is not closed has none that is final.',
     kind: 'always',
-    sql: `SELECT p.id AS subject, p.state || ', ' || count(i.id) || ' invoices' AS detail
-      FROM periods p LEFT JOIN (${FINAL_INVOICES}) i ON i.period_id = p.id AND i.kind = 'period'
-      GROUP BY p.id HAVING count(i.id) <> CASE WHEN p.state = 'closed' THEN 1 ELSE 0 END`,
+    sql: `SELECT p.id AS subject, p.state || ', ' || count(i.id) FILTER (WHERE i.state <> 'void') || ' invoices' AS detail
+      FROM periods p LEFT JOIN invoices i ON i.period_id = p.id AND i.kind = 'period' AND i.finalized_at IS NOT NULL
+      GROUP BY p.id HAVING count(i.id) FILTER (WHERE i.state <> 'void') <>
+        CASE WHEN p.state <> 'closed' OR bool_and(i.state = 'void') THEN 0 ELSE 1 END`,
   },
   {
     id: 'I16',
     sentence:
-      "An invoice's subtotal is the sum of its lines, its total that and the tax, what is due the rest after the balance.",
+      "An invoice's subtotal is the sum of its lines; its total is that less the discounts and with the tax that is added, what is due the rest after the balance.",
     kind: 'always',
     sql: `SELECT i.id AS subject, 'total ' || i.total_minor || ', lines ' || coalesce(sum(l.amount_minor), 0) AS detail
       FROM invoices i LEFT JOIN invoice_lines l ON l.invoice_id = i.id GROUP BY i.id
-      HAVING i.subtotal_minor <> coalesce(sum(l.amount_minor), 0) OR i.total_minor <> i.subtotal_minor + i.tax_minor
+      HAVING i.subtotal_minor <> coalesce(sum(l.amount_minor), 0) OR i.discount_minor <> coalesce(sum(l.discount_minor), 0)
+        OR i.total_minor <> i.subtotal_minor - i.discount_minor + CASE WHEN i.tax_included THEN 0 ELSE i.tax_minor END
         OR i.amount_due_minor <> i.total_minor - i.balance_applied_minor OR i.amount_due_minor < 0`,
   },
   {
@@ -368,13 +375,16 @@ export const invariants: readonly Invariant[] = [
   },
   {
     id: 'I28',
-    sentence: 'Invoice numbers have no gap and no repeat in their series.',
+    sentence: 'Numbers of invoices and of credit notes have no gap and no repeat in their series.',
     kind: 'always',
-    sql: `SELECT i.environment || ' ' || i.series AS subject, count(*) || ' invoices up to ' || max(number_in_series) AS detail
-      FROM invoices i LEFT JOIN invoice_series s USING (environment, series)
-      WHERE i.number IS NOT NULL GROUP BY i.environment, i.series, s.last_number
-      HAVING count(*) <> max(number_in_series) OR count(DISTINCT number_in_series) <> count(*)
-        OR min(number_in_series) <> 1 OR s.last_number IS DISTINCT FROM max(number_in_series)`,
+    sql: `WITH n AS (
+        SELECT environment, series, number_in_series FROM invoices WHERE number IS NOT NULL
+        UNION ALL SELECT environment, series, number_in_series FROM credit_notes)
+      SELECT environment || ' ' || series AS subject, count(number_in_series) || ' up to ' || max(number_in_series) AS detail
+      FROM n FULL JOIN invoice_series s USING (environment, series) GROUP BY environment, series, s.last_number
+      HAVING count(number_in_series) IS DISTINCT FROM max(number_in_series)
+        OR count(DISTINCT number_in_series) <> count(number_in_series)
+        OR min(number_in_series) IS DISTINCT FROM 1 OR s.last_number IS DISTINCT FROM max(number_in_series)`,
   },
   {
     id: 'I29',
@@ -404,27 +414,159 @@ export const invariants: readonly Invariant[] = [
   },
   {
     id: 'I32',
-    sentence: 'What a subscriber owes is its final invoices less what it has paid.',
+    sentence: 'What a subscriber owes is what its open invoices still have due.',
     kind: 'always',
+    // Credits are paid before their invoice is there: that money is owed to the subscriber as yet.
     sql: `WITH owed AS (SELECT subscriber_id, asset, amount FROM (${ACCOUNT_SUMS}) s WHERE kind = 'receivable'),
       due AS (
         SELECT subscriber_id, currency AS asset, sum(minor) AS amount FROM (
-          SELECT subscriber_id, currency, total_minor - balance_applied_minor AS minor FROM (${FINAL_INVOICES}) i
-          UNION ALL SELECT subscriber_id, currency, -amount_minor FROM payments WHERE state = 'succeeded') AS m
+          SELECT subscriber_id, currency, minor FROM (${DUES}) d WHERE state = 'open'
+          UNION ALL SELECT p.subscriber_id, p.currency, -p.amount_minor FROM payments p JOIN top_ups t ON t.payment_id = p.id
+          WHERE p.state = 'succeeded' AND t.invoice_id IS NULL) AS m
         GROUP BY 1, 2)
-      SELECT subscriber_id AS subject, asset || ': ledger ' || coalesce(o.amount, 0) || ', invoices less payments ' || coalesce(d.amount, 0) AS detail
+      SELECT subscriber_id AS subject, asset || ': ledger ' || coalesce(o.amount, 0) || ', due ' || coalesce(d.amount, 0) AS detail
       FROM owed o FULL JOIN due d USING (subscriber_id, asset) WHERE coalesce(o.amount, 0) <> coalesce(d.amount, 0)`,
   },
   {
     id: 'I33',
     sentence:
-      'An account balance is what final invoices gave to it less what they took, and never below zero.',
+      'An account balance is what invoices, credit notes, failed refunds and overpayments gave to it less what invoices took, and never below zero.',
     kind: 'always',
     sql: `WITH held AS (SELECT subscriber_id, asset, -amount AS amount FROM (${ACCOUNT_SUMS}) s WHERE kind = 'account_balance'),
       given AS (
-        SELECT subscriber_id, currency AS asset, -sum(balance_applied_minor) AS amount FROM (${FINAL_INVOICES}) i GROUP BY 1, 2)
-      SELECT subscriber_id AS subject, asset || ': ledger ' || coalesce(h.amount, 0) || ', invoices ' || coalesce(g.amount, 0) AS detail
+        SELECT subscriber_id, currency AS asset, sum(minor) AS amount FROM (
+          SELECT subscriber_id, currency, -balance_applied_minor AS minor FROM (${FINAL_INVOICES}) i
+          UNION ALL SELECT subscriber_id, currency, balance_minor FROM credit_notes
+          UNION ALL SELECT subscriber_id, currency, amount_minor FROM refunds WHERE state = 'failed'
+          UNION ALL SELECT subscriber_id, currency, amount_minor FROM payments WHERE kind = 'invoice' AND state = 'succeeded'
+          UNION ALL SELECT subscriber_id, currency, -minor FROM (${DUES}) d
+          WHERE kind <> 'top_up' AND paid_by = 'payment') AS m
+        GROUP BY 1, 2)
+      SELECT subscriber_id AS subject, asset || ': ledger ' || coalesce(h.amount, 0) || ', rows ' || coalesce(g.amount, 0) AS detail
       FROM held h FULL JOIN given g USING (subscriber_id, asset)
       WHERE coalesce(h.amount, 0) <> coalesce(g.amount, 0) OR h.amount < 0`,
+  },
+  {
+    id: 'I34',
+    sentence:
+      'Credit notes credit no line beyond its amount and its discount, and no invoice that charges only beyond its total.',
+    kind: 'always',
+    sql: `SELECT l.id AS subject, 'credited ' || sum(c.amount_minor) || ' of ' || l.amount_minor AS detail
+      FROM credit_note_lines c JOIN invoice_lines l ON l.id = c.invoice_line_id GROUP BY l.id
+      HAVING abs(sum(c.amount_minor)) > abs(l.amount_minor) OR sum(c.amount_minor) * l.amount_minor < 0
+        OR sum(c.discount_minor) NOT BETWEEN 0 AND l.discount_minor
+      UNION ALL SELECT i.id, 'credited ' || sum(n.total_minor) || ' of ' || i.total_minor
+      FROM credit_notes n JOIN invoices i ON i.id = n.invoice_id
+      WHERE NOT EXISTS (SELECT 1 FROM invoice_lines l WHERE l.invoice_id = i.id AND l.amount_minor < 0)
+      GROUP BY i.id HAVING sum(n.total_minor) > i.total_minor
+      UNION ALL SELECT n.id, 'its line is of another invoice' FROM credit_notes n
+      JOIN credit_note_lines c ON c.credit_note_id = n.id JOIN invoice_lines l ON l.id = c.invoice_line_id
+      WHERE l.invoice_id <> n.invoice_id`,
+  },
+  {
+    id: 'I35',
+    sentence:
+      "A credit note's subtotal is the sum of its lines, its total that less discounts and with tax; it went where it says, and was posted.",
+    kind: 'always',
+    sql: `SELECT n.id AS subject, 'total ' || n.total_minor || ', posted ' || coalesce(p.minor, 0) AS detail
+      FROM credit_notes n JOIN invoices i ON i.id = n.invoice_id
+      LEFT JOIN (
+        SELECT credit_note_id, sum(amount_minor) AS amount, sum(discount_minor) AS discount FROM credit_note_lines GROUP BY 1) l
+        ON l.credit_note_id = n.id
+      LEFT JOIN (
+        SELECT t.business_key, -sum(e.amount) FILTER (WHERE a.kind IN ('receivable', 'bad_debt', 'account_balance', 'refund_payable')) AS minor,
+          -coalesce(sum(e.amount) FILTER (WHERE a.kind = 'account_balance'), 0) AS balance,
+          -coalesce(sum(e.amount) FILTER (WHERE a.kind = 'refund_payable'), 0) AS refund
+        FROM ledger_txns t JOIN ledger_entries e ON e.txn_id = t.id JOIN accounts a ON a.id = e.account_id
+        WHERE t.kind = 'credit_note' GROUP BY 1) p ON p.business_key = 'credit_note:' || n.id
+      LEFT JOIN (SELECT credit_note_id, sum(amount_minor) AS minor FROM refunds GROUP BY 1) r ON r.credit_note_id = n.id
+      WHERE n.subtotal_minor IS DISTINCT FROM l.amount OR n.discount_minor IS DISTINCT FROM l.discount
+        OR n.total_minor <> n.subtotal_minor - n.discount_minor + CASE WHEN i.tax_included THEN 0 ELSE n.tax_minor END
+        OR n.total_minor IS DISTINCT FROM p.minor OR n.balance_minor <> p.balance OR n.refund_minor <> p.refund
+        OR n.refund_minor <> coalesce(r.minor, 0)`,
+  },
+  {
+    id: 'I36',
+    sentence: 'Refunds of a payment give back no more than it brought, to who paid.',
+    kind: 'always',
+    sql: `SELECT p.id AS subject, 'refunded ' || sum(r.amount_minor) || ' of ' || p.amount_minor AS detail
+      FROM refunds r JOIN payments p ON p.id = r.payment_id WHERE r.state <> 'failed' GROUP BY p.id
+      HAVING sum(r.amount_minor) > p.amount_minor OR p.state <> 'succeeded'
+        OR bool_or((r.subscriber_id, r.currency) IS DISTINCT FROM (p.subscriber_id, p.currency))`,
+  },
+  {
+    id: 'I37',
+    sentence:
+      'Cash is what payments brought, through the provider or elsewhere, less what was refunded.',
+    kind: 'always',
+    sql: `WITH cash AS (
+        SELECT a.environment, a.asset, sum(e.amount) AS amount FROM accounts a JOIN ledger_entries e ON e.account_id = a.id
+        WHERE a.kind = 'cash' GROUP BY 1, 2),
+      moved AS (
+        SELECT environment, currency AS asset, sum(minor) AS amount FROM (
+          SELECT environment, currency, amount_minor AS minor FROM payments WHERE state = 'succeeded'
+          UNION ALL SELECT environment, currency, -amount_minor FROM refunds WHERE state = 'succeeded'
+          UNION ALL SELECT environment, currency, minor FROM (${DUES}) d WHERE paid_by = 'out_of_band') AS m
+        GROUP BY 1, 2)
+      SELECT environment || ' ' || asset AS subject, 'ledger ' || coalesce(c.amount, 0) || ', rows ' || coalesce(m.amount, 0) AS detail
+      FROM cash c FULL JOIN moved m USING (environment, asset) WHERE coalesce(c.amount, 0) <> coalesce(m.amount, 0)`,
+  },
+  {
+    id: 'I38',
+    sentence: 'What coupons took off a final invoice is what it says was discounted.',
+    kind: 'always',
+    sql: `SELECT i.id AS subject, 'discounts ' || i.discount_minor || ', uses ' || coalesce(sum(u.amount_minor), 0) AS detail
+      FROM invoices i LEFT JOIN coupon_uses u ON u.invoice_id = i.id
+      WHERE i.finalized_at IS NOT NULL GROUP BY i.id HAVING i.discount_minor <> coalesce(sum(u.amount_minor), 0)
+      UNION ALL SELECT u.invoice_id, 'coupon of ' || h.subscription_id FROM coupon_uses u
+      JOIN subscription_coupons h ON h.id = u.subscription_coupon_id JOIN invoices i ON i.id = u.invoice_id
+      WHERE i.subscription_id IS DISTINCT FROM h.subscription_id OR i.interval_index IS DISTINCT FROM u.interval_index`,
+  },
+  {
+    id: 'I39',
+    sentence:
+      'What was given up is a loss in the ledger for as long as it is neither paid, credited nor voided.',
+    kind: 'always',
+    sql: `WITH lost AS (
+        SELECT a.environment, a.asset, sum(e.amount) AS amount FROM accounts a JOIN ledger_entries e ON e.account_id = a.id
+        WHERE a.kind = 'bad_debt' GROUP BY 1, 2),
+      given_up AS (
+        SELECT environment, currency AS asset, sum(minor) AS amount FROM (${DUES}) d
+        WHERE state = 'uncollectible' GROUP BY 1, 2)
+      SELECT environment || ' ' || asset AS subject, 'ledger ' || coalesce(l.amount, 0) || ', given up ' || coalesce(g.amount, 0) AS detail
+      FROM lost l FULL JOIN given_up g USING (environment, asset) WHERE coalesce(l.amount, 0) <> coalesce(g.amount, 0)`,
+  },
+  {
+    id: 'I40',
+    sentence: 'Nothing of a void invoice is left in the ledger.',
+    kind: 'always',
+    sql: `SELECT i.id AS subject, a.kind || ' ' || sum(e.amount) AS detail FROM invoices i
+      JOIN ledger_txns t ON t.business_key IN ('invoice:' || i.id, 'balance:' || i.id, 'bad_debt:' || i.id, 'void:' || i.id)
+      JOIN ledger_entries e ON e.txn_id = t.id JOIN accounts a ON a.id = e.account_id
+      WHERE i.state = 'void' GROUP BY i.id, a.id HAVING sum(e.amount) <> 0`,
+  },
+  {
+    id: 'I34',
+    sentence:
+      'A line of usage costs what the second implementation of rating makes of its quantities.',
+    kind: 'always',
+    sql: misratedLines,
+  },
+  {
+    id: 'I35',
+    sentence:
+      'What the corrections of an event leave is a quantity, counted once or not at all, and billed to its own subscription.',
+    kind: 'always',
+    sql: `SELECT e.event_id AS subject, m.meter_id || ': ' || m.quantity + sum(c.quantity_after - c.quantity_before)
+        || ', counted ' || 1 + sum(c.event_count_delta) AS detail
+      FROM usage_corrections c JOIN usage_events e USING (event_day, event_id)
+      JOIN segments s ON s.id = c.segment_id
+      LEFT JOIN LATERAL unnest(e.meter_ids, e.quantities) AS m(meter_id, quantity) ON m.meter_id = c.meter_id
+      GROUP BY e.event_id, m.meter_id, m.quantity
+      HAVING m.quantity IS NULL
+        OR m.quantity + sum(c.quantity_after - c.quantity_before) NOT BETWEEN 0 AND 999999999999999
+        OR 1 + sum(c.event_count_delta) NOT IN (0, 1)
+        OR bool_or((c.subscription_id, s.subscription_id, c.subscriber_id, c.environment, c.occurred_at)
+          IS DISTINCT FROM (e.subscription_id, e.subscription_id, e.subscriber_id, e.environment, e.occurred_at))`,
   },
 ];
