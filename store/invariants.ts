@@ -449,6 +449,30 @@ export const invariants: readonly Invariant[] = [
   {
     id: 'I34',
     sentence:
+      'A line of usage costs what the second implementation of rating makes of its quantities.',
+    kind: 'always',
+    sql: misratedLines,
+  },
+  {
+    id: 'I35',
+    sentence:
+      'What the corrections of an event leave is a quantity, counted once or not at all, and billed to its own subscription.',
+    kind: 'always',
+    sql: `SELECT e.event_id AS subject, m.meter_id || ': ' || m.quantity + sum(c.quantity_after - c.quantity_before)
+        || ', counted ' || 1 + sum(c.event_count_delta) AS detail
+      FROM usage_corrections c JOIN usage_events e USING (event_day, event_id)
+      JOIN segments s ON s.id = c.segment_id
+      LEFT JOIN LATERAL unnest(e.meter_ids, e.quantities) AS m(meter_id, quantity) ON m.meter_id = c.meter_id
+      GROUP BY e.event_id, m.meter_id, m.quantity
+      HAVING m.quantity IS NULL
+        OR m.quantity + sum(c.quantity_after - c.quantity_before) NOT BETWEEN 0 AND 999999999999999
+        OR 1 + sum(c.event_count_delta) NOT IN (0, 1)
+        OR bool_or((c.subscription_id, s.subscription_id, c.subscriber_id, c.environment, c.occurred_at)
+          IS DISTINCT FROM (e.subscription_id, e.subscription_id, e.subscriber_id, e.environment, e.occurred_at))`,
+  },
+  {
+    id: 'I36',
+    sentence:
       'Credit notes credit no line beyond its amount and its discount, and no invoice that charges only beyond its total.',
     kind: 'always',
     sql: `SELECT l.id AS subject, 'credited ' || sum(c.amount_minor) || ' of ' || l.amount_minor AS detail
@@ -464,7 +488,7 @@ export const invariants: readonly Invariant[] = [
       WHERE l.invoice_id <> n.invoice_id`,
   },
   {
-    id: 'I35',
+    id: 'I37',
     sentence:
       "A credit note's subtotal is the sum of its lines, its total that less discounts and with tax; it went where it says, and was posted.",
     kind: 'always',
@@ -486,7 +510,7 @@ export const invariants: readonly Invariant[] = [
         OR n.refund_minor <> coalesce(r.minor, 0)`,
   },
   {
-    id: 'I36',
+    id: 'I38',
     sentence: 'Refunds of a payment give back no more than it brought, to who paid.',
     kind: 'always',
     sql: `SELECT p.id AS subject, 'refunded ' || sum(r.amount_minor) || ' of ' || p.amount_minor AS detail
@@ -495,7 +519,7 @@ export const invariants: readonly Invariant[] = [
         OR bool_or((r.subscriber_id, r.currency) IS DISTINCT FROM (p.subscriber_id, p.currency))`,
   },
   {
-    id: 'I37',
+    id: 'I39',
     sentence:
       'Cash is what payments brought, through the provider or elsewhere, less what was refunded.',
     kind: 'always',
@@ -512,7 +536,7 @@ export const invariants: readonly Invariant[] = [
       FROM cash c FULL JOIN moved m USING (environment, asset) WHERE coalesce(c.amount, 0) <> coalesce(m.amount, 0)`,
   },
   {
-    id: 'I38',
+    id: 'I40',
     sentence: 'What coupons took off a final invoice is what it says was discounted.',
     kind: 'always',
     sql: `SELECT i.id AS subject, 'discounts ' || i.discount_minor || ', uses ' || coalesce(sum(u.amount_minor), 0) AS detail
@@ -523,7 +547,7 @@ export const invariants: readonly Invariant[] = [
       WHERE i.subscription_id IS DISTINCT FROM h.subscription_id OR i.interval_index IS DISTINCT FROM u.interval_index`,
   },
   {
-    id: 'I39',
+    id: 'I41',
     sentence:
       'What was given up is a loss in the ledger for as long as it is neither paid, credited nor voided.',
     kind: 'always',
@@ -537,36 +561,12 @@ export const invariants: readonly Invariant[] = [
       FROM lost l FULL JOIN given_up g USING (environment, asset) WHERE coalesce(l.amount, 0) <> coalesce(g.amount, 0)`,
   },
   {
-    id: 'I40',
+    id: 'I42',
     sentence: 'Nothing of a void invoice is left in the ledger.',
     kind: 'always',
     sql: `SELECT i.id AS subject, a.kind || ' ' || sum(e.amount) AS detail FROM invoices i
       JOIN ledger_txns t ON t.business_key IN ('invoice:' || i.id, 'balance:' || i.id, 'bad_debt:' || i.id, 'void:' || i.id)
       JOIN ledger_entries e ON e.txn_id = t.id JOIN accounts a ON a.id = e.account_id
       WHERE i.state = 'void' GROUP BY i.id, a.id HAVING sum(e.amount) <> 0`,
-  },
-  {
-    id: 'I34',
-    sentence:
-      'A line of usage costs what the second implementation of rating makes of its quantities.',
-    kind: 'always',
-    sql: misratedLines,
-  },
-  {
-    id: 'I35',
-    sentence:
-      'What the corrections of an event leave is a quantity, counted once or not at all, and billed to its own subscription.',
-    kind: 'always',
-    sql: `SELECT e.event_id AS subject, m.meter_id || ': ' || m.quantity + sum(c.quantity_after - c.quantity_before)
-        || ', counted ' || 1 + sum(c.event_count_delta) AS detail
-      FROM usage_corrections c JOIN usage_events e USING (event_day, event_id)
-      JOIN segments s ON s.id = c.segment_id
-      LEFT JOIN LATERAL unnest(e.meter_ids, e.quantities) AS m(meter_id, quantity) ON m.meter_id = c.meter_id
-      GROUP BY e.event_id, m.meter_id, m.quantity
-      HAVING m.quantity IS NULL
-        OR m.quantity + sum(c.quantity_after - c.quantity_before) NOT BETWEEN 0 AND 999999999999999
-        OR 1 + sum(c.event_count_delta) NOT IN (0, 1)
-        OR bool_or((c.subscription_id, s.subscription_id, c.subscriber_id, c.environment, c.occurred_at)
-          IS DISTINCT FROM (e.subscription_id, e.subscription_id, e.subscriber_id, e.environment, e.occurred_at))`,
   },
 ];
