@@ -22,6 +22,10 @@ const DAY_MS = 86_400_000;
 const NOW = Date.now();
 const at = (days: number): string => new Date(NOW + days * DAY_MS).toISOString();
 
+const CORRECTION = `INSERT INTO usage_corrections (id, environment, reason, actor, event_day, event_id, segment_id, meter_id,
+  occurred_at, quantity_before, quantity_after, event_count_delta, subscriber_id, subscription_id)
+  SELECT 'cor_0000000000000000000001', 'test', 'why', 'who', c.* FROM (`;
+
 /** What is done to a sound database, and which invariant must see it. Statements run with triggers and foreign keys off. */
 type Fault = readonly [id: string, fault: string, sql: string];
 
@@ -264,6 +268,38 @@ const faults: readonly Fault[] = [
     `UPDATE invoices SET balance_applied_minor = 200 WHERE balance_applied_minor > 0;
     UPDATE ledger_entries e SET amount = 200 FROM accounts a
     WHERE a.id = e.account_id AND a.kind = 'account_balance' AND e.amount > 0`,
+  ],
+  [
+    'I41',
+    'a line that was priced wrong',
+    `UPDATE plan_versions SET definition = definition || '{"charges": [{"id": "chg_1", "meter": {"scale": 0},
+      "price": {"model": "per_unit", "unit_price": "2"}}]}';
+    UPDATE invoice_lines SET charge_id = 'chg_1', plan_version_id = (SELECT id FROM plan_versions LIMIT 1)
+    WHERE invoice_id = ':inv'`,
+  ],
+  [
+    'I42',
+    'a correction of more than there was',
+    `${CORRECTION}SELECT event_day, event_id, segment_id, meter_ids[1], occurred_at, 5, 0, 0, subscriber_id, subscription_id
+    FROM usage_events WHERE event_id = ':event') c`,
+  ],
+  [
+    'I42',
+    'an event that counts twice',
+    `${CORRECTION}SELECT event_day, event_id, segment_id, meter_ids[1], occurred_at, 1, 1, 1, subscriber_id, subscription_id
+    FROM usage_events WHERE event_id = ':event') c`,
+  ],
+  [
+    'I42',
+    'a correction of a meter that the event has not',
+    `${CORRECTION}SELECT event_day, event_id, segment_id, 'mtr_other', occurred_at, 1, 2, 0, subscriber_id, subscription_id
+    FROM usage_events WHERE event_id = ':event') c`,
+  ],
+  [
+    'I42',
+    'a correction that somebody else pays',
+    `${CORRECTION}SELECT event_day, event_id, segment_id, meter_ids[1], occurred_at, 1, 2, 0, ':stranger', subscription_id
+    FROM usage_events WHERE event_id = ':event') c`,
   ],
 ];
 
