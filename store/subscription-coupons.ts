@@ -140,6 +140,7 @@ function withoutAhead(on: Coupon['on'], ahead: readonly string[]): Coupon['on'] 
 /**
  * Notes what each coupon took off an invoice, in place of what was noted of that invoice before, so that a draft can be
  * rewritten. A coupon that took nothing is not used.
+ * @throws Error when another invoice used a coupon up since it was read: the caller rolls back, and reads it again.
  */
 export async function recordCouponUses(
   tx: Tx,
@@ -150,13 +151,41 @@ export async function recordCouponUses(
   },
 ): Promise<void> {
   await tx.raw('DELETE FROM coupon_uses WHERE invoice_id = ?', [of.invoiceId]);
-  for (const { couponId, amountMinor } of of.discounts) {
-    if (amountMinor === 0n) continue;
+  const taken = of.discounts.filter(({ amountMinor }) => amountMinor > 0n);
+  if (taken.length === 0) return;
+  const heldIds = taken.map(({ couponId }) => couponId);
+  // Whoever else uses one of them waits here, and then sees what was used. Sorted, to prevent deadlocks.
+  await selectRows(
+    tx,
+    'SELECT id FROM subscription_coupons WHERE id = ANY (?::text[]) ORDER BY id FOR NO KEY UPDATE',
+    [heldIds],
+  );
+  for (const { couponId, amountMinor } of taken) {
     await tx.raw(
       `INSERT INTO coupon_uses (subscription_coupon_id, invoice_id, interval_index, amount_minor) VALUES (?, ?, ?, ?)`,
       [couponId, of.invoiceId, of.intervalIndex, amountMinor.toString()],
     );
   }
+  await requireWithinBounds(tx, heldIds);
+}
+
+async function requireWithinBounds(tx: Tx, heldIds: readonly string[]): Promise<void> {
+  const overused = await selectRow<{ id: string }>(
+    tx,
+    `WITH uses AS (
+       SELECT u.subscription_coupon_id AS id, u.interval_index, sum(u.amount_minor) AS minor
+       FROM coupon_uses u JOIN invoices i ON i.id = u.invoice_id
+       WHERE u.subscription_coupon_id = ANY (?::text[]) AND i.state <> 'void'
+       GROUP BY u.subscription_coupon_id, u.interval_index
+     )
+     SELECT h.id FROM uses JOIN subscription_coupons h USING (id) JOIN coupons c ON c.id = h.coupon_id
+     GROUP BY h.id, c.id
+     HAVING max(uses.minor) > c.amount_minor
+       OR count(*) > CASE c.duration WHEN 'once' THEN 1 WHEN 'repeating' THEN c.duration_intervals END
+     LIMIT 1`,
+    [heldIds],
+  );
+  if (overused !== null) throw new Error(`the coupon ${overused.id} was used up in between`);
 }
 
 export type HeldCoupon = {

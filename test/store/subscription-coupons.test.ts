@@ -332,6 +332,32 @@ describe('store/subscription-coupons', () => {
     }
   }
 
+  describe('two invoices that read a coupon at once', () => {
+    it('do not both take a fixed amount of one interval', async () => {
+      const id = await give({ amount_minor: 1000n, duration: 'forever' });
+      await use(db, await invoice('open'), 0, { [id]: 400n });
+      const both = await Promise.allSettled([
+        use(db, await invoice('open'), 0, { [id]: 600n }),
+        use(db, await invoice('open'), 0, { [id]: 600n }),
+      ]);
+      assert.deepEqual(both.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected']);
+      const rejected = both.find((one) => one.status === 'rejected');
+      assert.match(String(rejected?.reason), new RegExp(`${id} was used up in between`));
+      assert.deepEqual(await read(0), []);
+      await use(db, await invoice('open'), 1, { [id]: 1000n });
+    });
+
+    it('do not both make it last longer', async () => {
+      const id = await give({ duration: 'repeating', duration_intervals: 2 });
+      await use(db, await invoice('open'), 0, { [id]: 10n });
+      const both = await Promise.allSettled([
+        use(db, await invoice('open'), 1, { [id]: 10n }),
+        use(db, await invoice('open'), 2, { [id]: 10n }),
+      ]);
+      assert.deepEqual(both.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected']);
+    });
+  });
+
   describe('what cannot be attached', () => {
     const refusalOf = async (couponId: string, at = START): Promise<unknown> => {
       const attachment = await attach(db, party.subscriptionId, couponId, at);
