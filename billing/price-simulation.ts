@@ -1,6 +1,6 @@
 import { formatCreditUnits } from './credits.ts';
 import { dueFees, type FeeInterval, type FeeStretch } from './fees.ts';
-import { assembleInvoice, type InvoiceDraft } from './invoice.ts';
+import { assembleInvoice, type InvoiceDraft, type InvoiceInput } from './invoice.ts';
 import type { InvoiceLine } from './line.ts';
 import { boundary, calendarIntervalAt, recurrenceOf } from './periods.ts';
 import type { Charge, PlanDefinition } from './plan.ts';
@@ -109,10 +109,7 @@ export function simulateInterval(of: IntervalSimulation): InvoiceDraft {
     earlier: [],
     late: [],
     minimum: 'now',
-    commitment:
-      definition.commitment_minor === undefined
-        ? null
-        : { commitmentMinor: BigInt(definition.commitment_minor), billedMinor: 0n },
+    commitment: commitmentOf(definition),
     coupons: [],
     taxation: {
       kind: definition.prices_include_tax === true ? 'inclusive' : 'exclusive',
@@ -121,6 +118,19 @@ export function simulateInterval(of: IntervalSimulation): InvoiceDraft {
     balanceMinor: 0n,
   });
   return { ...draft, lines: draft.lines.map((line) => withOwnAggregation(line, definition)) };
+}
+
+/** Fees in advance of the interval itself were billed before it, and count. */
+function commitmentOf({ commitment_minor, charges }: PlanDefinition): InvoiceInput['commitment'] {
+  if (commitment_minor === undefined) return null;
+  const billedMinor = charges.reduce(
+    (sum, charge) =>
+      charge.kind === 'recurring' && charge.bill_in === 'advance'
+        ? sum + BigInt(charge.amount_minor)
+        : sum,
+    0n,
+  );
+  return { commitmentMinor: BigInt(commitment_minor), billedMinor };
 }
 
 function intervalsFrom({ definition, zone, startMs }: IntervalSimulation): readonly [Span, Span] {
