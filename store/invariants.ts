@@ -447,14 +447,14 @@ export const invariants: readonly Invariant[] = [
       WHERE coalesce(h.amount, 0) <> coalesce(g.amount, 0) OR h.amount < 0`,
   },
   {
-    id: 'I41',
+    id: 'I34',
     sentence:
       'A line of usage costs what the second implementation of rating makes of its quantities.',
     kind: 'always',
     sql: misratedLines,
   },
   {
-    id: 'I42',
+    id: 'I35',
     sentence:
       'What the corrections of an event leave is a quantity, counted once or not at all, and billed to its own subscription.',
     kind: 'always',

@@ -8,8 +8,11 @@ import { commitBatch, parseEntries } from '../../drain/batch.ts';
 import { type Db, openDb } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';
 import { findViolations, invariants } from '../../store/invariants.ts';
-import { issueInvoice, type NewLine } from '../../store/invoices.ts';
-import { ensurePayment, recordOutcome } from '../../store/payments.ts';
+import { issueCreditNote } from '../../store/credit-notes.ts';
+import { markUncollectible, payOutOfBand, voidInvoice } from '../../store/invoice-actions.ts';
+import { issueInvoice, markInvoicePaid, type NewLine } from '../../store/invoices.ts';
+import { ensurePayment, paymentKeys, recordOutcome } from '../../store/payments.ts';
+import { recordRefund } from '../../store/refunds.ts';
 import { selectRow } from '../../store/query.ts';
 import { registerShards } from '../../store/slots.ts';
 import { openCursor } from '../../store/stream-cursors.ts';
@@ -270,7 +273,7 @@ const faults: readonly Fault[] = [
     WHERE a.id = e.account_id AND a.kind = 'account_balance' AND e.amount > 0`,
   ],
   [
-    'I41',
+    'I34',
     'a line that was priced wrong',
     `UPDATE plan_versions SET definition = definition || '{"charges": [{"id": "chg_1", "meter": {"scale": 0},
       "price": {"model": "per_unit", "unit_price": "2"}}]}';
@@ -278,28 +281,101 @@ const faults: readonly Fault[] = [
     WHERE invoice_id = ':inv'`,
   ],
   [
-    'I42',
+    'I35',
     'a correction of more than there was',
     `${CORRECTION}SELECT event_day, event_id, segment_id, meter_ids[1], occurred_at, 5, 0, 0, subscriber_id, subscription_id
     FROM usage_events WHERE event_id = ':event') c`,
   ],
   [
-    'I42',
+    'I35',
     'an event that counts twice',
     `${CORRECTION}SELECT event_day, event_id, segment_id, meter_ids[1], occurred_at, 1, 1, 1, subscriber_id, subscription_id
     FROM usage_events WHERE event_id = ':event') c`,
   ],
   [
-    'I42',
+    'I35',
     'a correction of a meter that the event has not',
     `${CORRECTION}SELECT event_day, event_id, segment_id, 'mtr_other', occurred_at, 1, 2, 0, subscriber_id, subscription_id
     FROM usage_events WHERE event_id = ':event') c`,
   ],
   [
-    'I42',
+    'I35',
     'a correction that somebody else pays',
     `${CORRECTION}SELECT event_day, event_id, segment_id, meter_ids[1], occurred_at, 1, 2, 0, ':stranger', subscription_id
     FROM usage_events WHERE event_id = ':event') c`,
+  ],
+  [
+    'I28',
+    'a credit note with a number of its own choice',
+    "UPDATE credit_notes SET number_in_series = number_in_series + 100, number = 'CN-x' WHERE id = ':note'",
+  ],
+  [
+    'I32',
+    'a credit note that left what is owed as it was',
+    "UPDATE credit_notes SET due_reduced_minor = due_reduced_minor + 1, balance_minor = balance_minor - 1 WHERE id = ':note'",
+  ],
+  [
+    'I36',
+    'more credited than the line has',
+    "UPDATE credit_note_lines SET amount_minor = amount_minor + 100000 WHERE credit_note_id = ':note'",
+  ],
+  [
+    'I36',
+    'more credited than the invoice has',
+    `UPDATE credit_notes SET total_minor = total_minor + 100000, balance_minor = balance_minor + 100000 WHERE id = ':note'`,
+  ],
+  [
+    'I36',
+    'a line of another invoice',
+    "UPDATE credit_note_lines SET invoice_line_id = (SELECT id FROM invoice_lines WHERE invoice_id = ':inv') WHERE credit_note_id = ':note'",
+  ],
+  [
+    'I37',
+    'a credit note that went elsewhere than it says',
+    "UPDATE credit_notes SET refund_minor = refund_minor - 1, balance_minor = balance_minor + 1 WHERE id = ':note'",
+  ],
+  [
+    'I37',
+    'a credit note that was never posted',
+    "UPDATE ledger_txns SET business_key = 'x' WHERE business_key = 'credit_note::note'",
+  ],
+  [
+    'I37',
+    'a credit note without a line',
+    "DELETE FROM credit_note_lines WHERE credit_note_id = ':note'",
+  ],
+  ['I38', 'more refunded than was paid', 'UPDATE refunds SET amount_minor = amount_minor + 100000'],
+  ['I38', 'a refund to somebody else', "UPDATE refunds SET subscriber_id = ':stranger'"],
+  [
+    'I39',
+    'a refund that left no cash',
+    "UPDATE refunds SET state = 'pending' WHERE state = 'succeeded'",
+  ],
+  [
+    'I39',
+    'money from elsewhere that was never posted',
+    "UPDATE invoices SET paid_by = 'payment' WHERE paid_by = 'out_of_band'",
+  ],
+  [
+    'I40',
+    'a coupon that took more than the invoice says',
+    'UPDATE coupon_uses SET amount_minor = amount_minor + 1',
+  ],
+  [
+    'I40',
+    'a coupon of another interval',
+    'UPDATE coupon_uses SET interval_index = interval_index + 1',
+  ],
+  [
+    'I41',
+    'a loss that nobody gave up',
+    "UPDATE invoices SET state = 'open', given_up_at = NULL WHERE state = 'uncollectible'",
+  ],
+  [
+    'I42',
+    'a void invoice whose revenue stayed',
+    `DELETE FROM ledger_entries e USING ledger_txns t, accounts a
+    WHERE t.id = e.txn_id AND a.id = e.account_id AND t.kind = 'void' AND a.kind = 'revenue'`,
   ],
 ];
 
@@ -424,6 +500,7 @@ async function seedSound(db: Db): Promise<Record<string, string>> {
   await drain(db, [old]);
   const inv = await invoiceFirst(db, party, world);
   await giveAndTakeBack(db, party);
+  const note = await settleInAllWays(db, party);
   const event = usage(world, party, { days: -0.1, period: 1, takes: take });
   const unheld = { ...usage(world, party, { days: -0.1, period: 1 }), flags: ['unheld'] };
   const outside = {
@@ -468,6 +545,7 @@ async function seedSound(db: Db): Promise<Record<string, string>> {
     event: event.opId,
     grant: own.grantId,
     bought,
+    note,
     inv,
   };
 }
@@ -559,11 +637,13 @@ function buy(db: Db, party: Party): Promise<string> {
       outcome: { kind: 'succeeded', providerRef: topUpId },
       at: new Date(),
     });
-    await issueInvoice(
+    const invoice = await issueInvoice(
       tx,
       invoiceOf(owner, { kind: 'top_up', key: topUpId, minor: 200n }),
       new Date(),
     );
+    await markInvoicePaid(tx, invoice.id, new Date());
+    await tx('top_ups').where({ id: topUpId }).update({ invoice_id: invoice.id });
     const { grantId } = await grantCredits(tx, {
       ...owner,
       unit: 'credit',
@@ -614,6 +694,104 @@ async function giveAndTakeBack(db: Db, party: Party): Promise<void> {
       issueInvoice(tx, { ...invoice, balanceAppliedMinor: minor }, new Date()),
     );
   }
+}
+
+/**
+ * An invoice that was paid, credited and refunded (once in vain), one that was paid elsewhere, one that was given up, one
+ * that is void, one that is partly credited, one with a coupon. Gives the credit note of the first.
+ */
+async function settleInAllWays(db: Db, party: Party): Promise<string> {
+  const owner = { environment: 'test', subscriberId: party.subscriberId, currency: 'GBP' };
+  const issued = (key: string) =>
+    write(db, (tx) =>
+      issueInvoice(tx, invoiceOf(owner, { kind: 'change', key, minor: 1000n }), new Date()),
+    );
+  const credited = (invoiceId: string, key: string, minor: bigint) =>
+    write(db, async (tx) => {
+      const result = await issueCreditNote(tx, {
+        invoiceId,
+        businessKey: key,
+        request: { kind: 'lines', amounts: new Map([[0, minor]]) },
+        reason: 'goodwill',
+        to: 'refund',
+        actor: 'test',
+        at: new Date(),
+      });
+      assert.ok(result.kind === 'issued');
+      return result;
+    });
+  const paid = await issued('paid');
+  await write(db, async (tx) => {
+    const payment = await ensurePayment(tx, {
+      ...owner,
+      kind: 'invoice',
+      businessKey: paymentKeys.invoice(paid.id, 1),
+      amountMinor: 1000n,
+      paymentMethod: 'card_ok',
+    });
+    const outcome = { kind: 'succeeded', providerRef: paid.id } as const;
+    await recordOutcome(tx, { paymentId: payment.id, outcome, at: new Date() });
+  });
+  const first = await credited(paid.id, 'first', 300n);
+  const second = await credited(paid.id, 'second', 200n);
+  await write(db, async (tx) => {
+    const outcomes = [
+      { kind: 'succeeded', providerRef: 're_1' },
+      { kind: 'failed', code: 'refund_declined' },
+    ] as const;
+    for (const [index, { refundId }] of [first, second].entries()) {
+      const outcome = outcomes[index];
+      assert.ok(refundId !== null && outcome !== undefined);
+      await recordRefund(tx, { refundId, outcome, at: new Date() });
+    }
+  });
+  const elsewhere = await issued('elsewhere');
+  const lost = await issued('lost');
+  const withdrawn = await issued('withdrawn');
+  await credited((await issued('partly')).id, 'partly', 400n);
+  await write(db, async (tx) => {
+    const invoiceAt = { at: new Date() };
+    await payOutOfBand(tx, { invoiceId: elsewhere.id, reference: 'T-1', ...invoiceAt });
+    await markUncollectible(tx, { invoiceId: lost.id, ...invoiceAt });
+    await voidInvoice(tx, { invoiceId: withdrawn.id, reason: null, ...invoiceAt });
+  });
+  await useCoupon(db, party, invoiceOf(owner, { kind: 'change', key: 'coupon', minor: 1000n }));
+  return first.note.id;
+}
+
+async function useCoupon(
+  db: Db,
+  party: Party,
+  invoice: Parameters<typeof issueInvoice>[1],
+): Promise<void> {
+  const couponId = newId('cpn');
+  const heldId = newId('dsc');
+  await db('coupons').insert({
+    id: couponId,
+    environment: 'test',
+    lookup_id: 'TENTH',
+    name: 'A tenth',
+    percent: '10',
+  });
+  await db('subscription_coupons').insert({
+    id: heldId,
+    subscription_id: party.subscriptionId,
+    coupon_id: couponId,
+  });
+  const discount = { couponId: heldId, name: 'A tenth', amountMinor: 100n, shares: [100n] };
+  await write(db, (tx) =>
+    issueInvoice(
+      tx,
+      {
+        ...invoice,
+        subscriptionId: party.subscriptionId,
+        totalMinor: 900n,
+        discounts: [discount],
+        intervalIndex: 0,
+      },
+      new Date(),
+    ),
+  );
 }
 
 function invoiceOf(
