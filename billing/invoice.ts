@@ -79,16 +79,17 @@ export type InvoiceDraft = Totals & {
 /**
  * The invoice of a period: lines, discounts, tax, account balance; every amount in minor units of the plan's currency.
  * A pure function of its input: preview, estimate and final invoice are this one call. Lines stand in the order of time:
- * what was used under earlier terms, then the plan's charges in its own order, then fees of other terms and of add-ons.
+ * fees and usage of earlier terms, the plan's charges in its own order, then fees of the next terms and of add-ons.
  * @throws RangeError when a run is in another currency or a price cannot rate a quantity.
  */
 export function assembleInvoice(input: InvoiceInput): InvoiceDraft {
   const { currency } = input.current.definition;
   for (const run of [...input.earlier, ...input.late]) refuseOtherCurrency(run, currency);
   const billed = [
+    ...otherFeeLines(input, 'before'),
     ...input.earlier.flatMap((run) => earlierLines(run, input)),
     ...currentLines(input),
-    ...otherFeeLines(input),
+    ...otherFeeLines(input, 'after'),
   ];
   const lines = [
     ...billed,
@@ -135,7 +136,7 @@ function currentLines(input: InvoiceInput): InvoiceLine[] {
   return [...lines, ...overageLines(current)];
 }
 
-/** Fees of the terms before, each with the usage under them: minimums are due under the terms that the interval ends with. */
+/** Usage under the terms before: minimums are due under the terms that the interval ends with. */
 function earlierLines(run: Run, input: InvoiceInput): InvoiceLine[] {
   const lines = run.definition.charges
     .filter(isUsage)
@@ -157,10 +158,14 @@ function feeLines(input: InvoiceInput, isMeant: (fee: Fee) => boolean): InvoiceL
   return input.fees.filter(isMeant).map((fee) => feeLine(fee, { currency, zone: input.zone }));
 }
 
-/** Fees that are no charge of the current terms: of the ones before, of the next interval's, of add-ons. */
-function otherFeeLines(input: InvoiceInput): InvoiceLine[] {
-  const own = new Set(input.current.definition.charges.map(({ id }) => id));
-  return feeLines(input, ({ chargeId }) => !own.has(chargeId));
+/** Fees that are no charge of the current terms: of the terms before, and then of the next interval's and of add-ons. */
+function otherFeeLines(input: InvoiceInput, where: 'before' | 'after'): InvoiceLine[] {
+  const { planVersionId, definition } = input.current;
+  const own = new Set(definition.charges.map(({ id }) => id));
+  return feeLines(input, (fee) => {
+    const isBefore = !fee.isAhead && fee.planVersionId !== planVersionId;
+    return !own.has(fee.chargeId) && isBefore === (where === 'before');
+  });
 }
 
 function chargeLines(

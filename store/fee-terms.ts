@@ -51,7 +51,7 @@ export async function feeTermsOf(
     endMs: first.intervalEndAt.getTime(),
   };
   const zone = subscription.timeZone;
-  const interval = { ...written, endMs: feeEnd(subscription, periods) };
+  const interval = { ...written, endMs: feeEnd(subscription, { periods, all: of.periods }) };
   const stretches = segments.reduce<readonly TermsStretch[]>((all, segment) => {
     const { planVersionId, definition, startMs, endMs } = segment;
     const before = all.at(-1);
@@ -71,11 +71,15 @@ export async function feeTermsOf(
   };
 }
 
-function feeEnd({ cancelProrate }: Subscription, periods: readonly Period[]): number {
-  const last = periods.at(-1);
+function feeEnd(
+  subscription: Subscription,
+  of: { readonly periods: readonly Period[]; readonly all: readonly Period[] },
+): number {
+  const last = of.periods.at(-1);
   if (last === undefined) throw new Error('an interval without a period');
+  const next = of.all.find(({ seq }) => seq > last.seq);
   const isShort =
-    last.cutReason === 'interval_change' || (last.cutReason === 'cancel' && cancelProrate);
+    next === undefined ? subscription.cancelProrate : next.startAt < last.intervalEndAt;
   return (isShort ? last.endAt : last.intervalEndAt).getTime();
 }
 
