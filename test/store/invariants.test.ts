@@ -255,7 +255,7 @@ const faults: readonly Fault[] = [
     "UPDATE core_log SET business_key = 'x' WHERE business_key LIKE 'grant:%' AND subscriber_id = ':sbr' AND seq = 1",
   ],
   [
-    'I32',
+    'I39',
     'money that was taken and not posted',
     "UPDATE payments SET amount_minor = amount_minor + 1 WHERE kind = 'top_up'",
   ],
@@ -312,7 +312,13 @@ const faults: readonly Fault[] = [
   [
     'I32',
     'a credit note that left what is owed as it was',
-    "UPDATE credit_notes SET due_reduced_minor = due_reduced_minor + 1, balance_minor = balance_minor - 1 WHERE id = ':note'",
+    `UPDATE credit_notes SET due_reduced_minor = due_reduced_minor - 1, balance_minor = balance_minor + 1
+    WHERE due_reduced_minor > 0`,
+  ],
+  [
+    'I32',
+    'an invoice that is paid and still owed',
+    "UPDATE invoices SET state = 'open' WHERE paid_by = 'out_of_band'",
   ],
   [
     'I36',
