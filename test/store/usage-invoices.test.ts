@@ -6,7 +6,9 @@ import type { Aggregation, Charge, PlanDefinition, Price } from '../../billing/p
 import { type Db, inTransaction, openDb } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';
 import { findViolations, invariants } from '../../store/invariants.ts';
+import { findInvoiceRead, listInvoiceLines } from '../../store/invoice-reads.ts';
 import type { Invoice } from '../../store/invoices.ts';
+import { explainLine } from '../../store/line-explanation.ts';
 import { invoicePeriod } from '../../store/period-invoice.ts';
 import { beginClosing, listPeriods, openPeriods, type Period } from '../../store/periods.ts';
 import { changeSubscription, lockSubscription } from '../../store/subscriptions.ts';
@@ -148,7 +150,22 @@ describe('store › usage on invoices', () => {
     assert.ok(period);
     await inTransaction(db, (tx) => beginClosing(tx, period));
     const result = await inTransaction(db, (tx) => invoicePeriod(tx, period.id, period.endAt));
-    return result.kind === 'invoiced' ? result.invoice : assert.fail(result.kind);
+    const invoice = result.kind === 'invoiced' ? result.invoice : assert.fail(result.kind);
+    await explains(invoice.id);
+    return invoice;
+  }
+
+  /** Every line follows from what its explanation says, and from the hours behind it. */
+  async function explains(invoiceId: string): Promise<void> {
+    const invoice = await findInvoiceRead(db, 'test', invoiceId);
+    assert.ok(invoice);
+    const lines = await listInvoiceLines(db, [invoiceId]);
+    for (const line of lines) {
+      const { recomputed, usage } = await explainLine(db, invoice, { line, lines });
+      assert.ok(recomputed.isExact, JSON.stringify(line.details));
+      assert.equal(recomputed.fromHoursMinor, line.amount_minor);
+      assert.equal(String(usage?.total), 'total' in line.details ? line.details.total : null);
+    }
   }
 
   async function linesOf(invoice: Invoice): Promise<readonly (readonly unknown[])[]> {
