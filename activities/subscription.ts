@@ -15,7 +15,7 @@ import {
   openPeriods,
   type Period,
 } from '../store/periods.ts';
-import { findPlanChange } from '../store/plan-change-reads.ts';
+import { findPlanChange, hasChangedPlan } from '../store/plan-change-reads.ts';
 import {
   cancelScheduledChange,
   changePlan,
@@ -56,6 +56,8 @@ export type RefusalCode =
 /** `nowMs` is the workflow's time: a repetition of the activity means the same instant. */
 type Command = { readonly subscriptionId: string; readonly nowMs: number };
 
+/** A first period that begins this soon has begun as far as money goes. */
+const START_SOON_MS = 5000;
 /** How long one attempt waits for the shard; the next attempt follows at once. */
 const APPLIED_WAIT_MS = 5000;
 
@@ -195,19 +197,36 @@ async function startCollectionOf(deps: ActivityDeps, invoice: Invoice): Promise<
 
 async function activate(tx: Tx, subscription: Subscription, now: Date): Promise<Done | Refused> {
   if (subscription.state === 'canceled') return isCanceled(subscription);
-  if (subscription.state !== 'pending') {
-    const current = await currentPeriod(tx, subscription);
-    const [first] = await listPeriods(tx, subscription.id);
-    // The first attempt may have issued it and died before its collection was started.
-    const key = invoiceKeys.advance(subscription.id, first?.intervalIndex ?? 0);
-    const invoice = await findInvoice(tx, key);
-    return { effectiveAtMs: (current?.startAt ?? now).getTime(), invoice };
-  }
+  if (subscription.state !== 'pending') return begin(tx, subscription, now);
   const started = await changeSubscription(tx, subscription, { kind: 'started', at: now });
   const period = await openPeriods(tx, started, now);
   await bumpRuntime(tx, subscription.subscriberId);
-  const invoice = await invoiceAdvanceFees(tx, started, { period, now });
+  const invoice = await invoiceFirstFees(tx, started, { period, now });
   return { effectiveAtMs: period.startAt.getTime(), invoice };
+}
+
+/** Asked again, or because the first period of a subscription that was to start later begins now. */
+async function begin(tx: Tx, subscription: Subscription, now: Date): Promise<Done> {
+  const current = await currentPeriod(tx, subscription);
+  const [first] = await listPeriods(tx, subscription.id);
+  const effectiveAtMs = (current?.startAt ?? now).getTime();
+  if (first === undefined) return { effectiveAtMs };
+  const isFirst = current?.id === first.id && !(await hasChangedPlan(tx, subscription.id));
+  // The first attempt may have issued it and died before its collection was started.
+  const invoice =
+    (await findInvoice(tx, invoiceKeys.advance(subscription.id, first.intervalIndex))) ??
+    (isFirst ? await invoiceFirstFees(tx, subscription, { period: first, now }) : null);
+  return { effectiveAtMs, invoice };
+}
+
+/** Fees in advance are billed when the time that they are for begins, however early the subscription is made. */
+async function invoiceFirstFees(
+  tx: Tx,
+  subscription: Subscription,
+  { period, now }: { readonly period: Period; readonly now: Date },
+): Promise<Invoice | null> {
+  if (period.startAt.getTime() - now.getTime() > START_SOON_MS) return null;
+  return invoiceAdvanceFees(tx, subscription, { period, now });
 }
 
 async function takePlan(

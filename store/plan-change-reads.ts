@@ -38,3 +38,11 @@ export async function findScheduledChange(
 export async function findPlanChange(db: Reader, changeId: string): Promise<PlanChange | null> {
   return selectRow<PlanChange>(db, `SELECT ${columns} FROM ${from} WHERE c.id = ?`, [changeId]);
 }
+
+/** Whether the subscription has had another plan than that of today, or will have. */
+export async function hasChangedPlan(db: Reader, subscriptionId: string): Promise<boolean> {
+  const row = await selectRow(db, 'SELECT 1 FROM plan_changes WHERE subscription_id = ? LIMIT 1', [
+    subscriptionId,
+  ]);
+  return row !== null;
+}

@@ -99,6 +99,8 @@ type Run = {
   view: SubscriptionView;
   /** Something in Postgres may have changed. */
   isNudged: boolean;
+  /** Whether what the first period begins with has been seen to. */
+  hasBegun: boolean;
   /** Periods whose close this run has started. */
   readonly started: Set<number>;
   readonly desk: Desk;
@@ -128,7 +130,7 @@ export async function subscription(
   const view = await desk.attend('Load', () =>
     db('Load the subscription').loadSubscription({ subscriptionId }),
   );
-  const state: Run = { view, isNudged: false, started: new Set(), desk };
+  const state: Run = { view, isNudged: false, hasBegun: false, started: new Set(), desk };
   run.current = state;
   if (input.activate === true && view.state === 'pending') {
     await execute(state, { kind: 'activate' });
@@ -144,6 +146,7 @@ export async function subscription(
     for (let next = queue.take(); next !== undefined; next = queue.take()) {
       await answerCommand(state, next);
     }
+    if (beginsNow(state)) await begin(state);
     if (state.isNudged) await refresh(state);
     if (isDue(state.view)) {
       await roll(state);
@@ -291,6 +294,9 @@ function nextAction(view: SubscriptionView): NextAction | null {
     return { atMs: cancelAtMs, what: `Ends at ${instantText(cancelAtMs)}` };
   }
   if (current === null) return null;
+  if (current.periodSeq === 0 && current.startAtMs > Date.now()) {
+    return { atMs: current.startAtMs, what: `Begins at ${instantText(current.startAtMs)}` };
+  }
   return {
     atMs: current.endAtMs,
     what: `Period ${current.periodSeq} ends at ${instantText(current.endAtMs)}`,
@@ -317,7 +323,25 @@ async function execute(run: Run, command: Command): Promise<Done> {
   const result = await perform(run.view.subscriptionId, command);
   if (result.kind === 'refused') throw refusal(result.code, result.message);
   await adopt(run, result.view);
+  if (command.kind === 'activate') {
+    run.hasBegun = result.effectiveAtMs - Date.now() <= START_AWAITED_MS;
+  }
   return result;
+}
+
+function beginsNow({ view, hasBegun }: Run): boolean {
+  if (hasBegun || view.state === 'pending' || view.state === 'canceled') return false;
+  return view.current?.periodSeq === 0 && view.current.startAtMs <= Date.now();
+}
+
+/** The first period of a subscription that was made before its start begins: what is billed ahead is billed now. */
+async function begin(run: Run): Promise<void> {
+  const { subscriptionId } = run.view;
+  const result = await run.desk.attend('Begin', () =>
+    db('Begin the first period').activateSubscription({ subscriptionId, nowMs: Date.now() }),
+  );
+  run.hasBegun = true;
+  if (result.kind === 'done') await adopt(run, result.view);
 }
 
 async function perform(subscriptionId: string, command: Command): Promise<CommandResult> {

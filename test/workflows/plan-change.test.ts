@@ -209,6 +209,26 @@ describe('workflows/subscription › change of plan', function () {
     );
   });
 
+  it('a subscription that starts later is billed ahead when it begins, and not before', async () => {
+    const startMs = (await environment.currentTimeMs()) + 20 * DAY_MS;
+    const subscriptionId = await seedSubscription(rig.db, {
+      subscriberId: await seedSubscriber(rig.db, 'card_ok'),
+      planVersionId: await plan({ feeMinor: '1000', billIn: 'advance' }),
+      startAt: new Date(startMs),
+    });
+    await rig.activate(subscriptionId);
+    const issued = (): Promise<readonly unknown[]> =>
+      rig.db('invoices').where({ subscription_id: subscriptionId });
+    await sleepUntil(environment, startMs - DAY_MS);
+    assert.deepEqual(await issued(), []);
+    await sleepUntil(environment, startMs + 1000);
+    assert.deepEqual(await paid(subscriptionId, 1), [['advance', 1000n]]);
+    const { endAt } = await openPeriod(subscriptionId);
+    await sleepUntil(environment, endAt.getTime() + 1000);
+    await closed(subscriptionId, 1);
+    assert.equal((await issued()).length, 2);
+  });
+
   it('another interval closes the old one by itself and goes on by its own calendar', async () => {
     const monthly = await plan({ feeMinor: '3000' });
     const weekly = await plan({ feeMinor: '700', interval: { unit: 'week', count: 1 } });
