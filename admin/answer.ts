@@ -6,7 +6,7 @@ import type { FieldError } from '../billing/problem.ts';
 import { allowedOf } from './fields.ts';
 import type { AdminLog } from './call.ts';
 import { ApiProblem, problemDocument } from './problems.ts';
-import type { Answer } from './route.ts';
+import type { Answer, FileAnswer } from './route.ts';
 
 const RETRY_AFTER_S = '5';
 
@@ -23,6 +23,10 @@ export function setCommonHeaders(response: Response, requestId: string): void {
 export function sendAnswer(response: Response, answer: Answer): void {
   if ('html' in answer) {
     sendPage(response, answer.status, answer.html);
+    return;
+  }
+  if ('file' in answer) {
+    sendFile(response, answer);
     return;
   }
   if (answer.headers !== undefined) response.set(answer.headers);
@@ -42,6 +46,19 @@ export function sendPage(response: Response, status: number, html: string): void
     )
     .type('text/html')
     .send(html);
+}
+
+/** Shown in the browser, and saved under its name. */
+export function sendFile(response: Response, answer: FileAnswer): void {
+  const fileName = answer.fileName.replaceAll(/[^\w.-]/g, '_');
+  response
+    .status(answer.status)
+    .set({
+      'Content-Disposition': `inline; filename="${fileName}"`,
+      'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'; sandbox",
+    })
+    .type(answer.media)
+    .send(answer.file);
 }
 
 export function sendProblem(response: Response, problem: ApiProblem, requestId: string): void {

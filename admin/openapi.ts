@@ -2,7 +2,7 @@
 import { z } from 'zod';
 
 import { problemTable, type ProblemCode } from '../billing/problem.ts';
-import type { Route } from './route.ts';
+import type { AnswerSpec, Route } from './route.ts';
 
 /** Codes that every route may answer with. */
 const common: readonly ProblemCode[] = [
@@ -157,7 +157,7 @@ function operation(route: Route, schemas: Schemas): Json {
             description: answer.description,
             content:
               answer.schema === undefined
-                ? { 'text/html': { schema: { type: 'string' } } }
+                ? contentWithoutSchema(answer)
                 : {
                     'application/json': {
                       schema: { $ref: `#/components/schemas/${schemas.nameOf(answer.schema)}` },
@@ -170,6 +170,12 @@ function operation(route: Route, schemas: Schemas): Json {
       ...problemResponses(route),
     },
   };
+}
+
+function contentWithoutSchema({ file }: AnswerSpec): Json {
+  return file === undefined
+    ? { 'text/html': { schema: { type: 'string' } } }
+    : { [file]: { schema: { type: 'string', contentMediaType: file } } };
 }
 
 function pathParameters(route: Route): readonly Json[] {

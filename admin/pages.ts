@@ -6,11 +6,12 @@ import { isDatabaseUp } from '../store/health.ts';
 import { findInvoiceRead } from '../store/invoice-reads.ts';
 import type { Environment } from '../store/query.ts';
 import { findTokenByDigest } from '../store/tokens.ts';
-import { sendPage } from './answer.ts';
+import { sendFile, sendPage } from './answer.ts';
 import { cookieOf, digestOf, isSameOrigin } from './authenticate.ts';
 import type { AdminDeps } from './call.ts';
 import { docsPage } from './docs-page.ts';
 import { htmlOf } from './documents/html-document.ts';
+import { pdfAnswer } from './documents/pdf-answer.ts';
 import { readPrintedInvoice } from './documents/read.ts';
 import { homePage, readHome, type HomeView } from './home-page.ts';
 import { markup, page } from './html.ts';
@@ -78,9 +79,9 @@ async function showInvoice(deps: AdminDeps, request: Request, response: Response
     response.redirect(303, '/');
     return;
   }
-  const ref = request.params['invoice_id'];
-  const invoice =
-    typeof ref === 'string' ? await findInvoiceRead(deps.db, viewer.environment, ref) : null;
+  const asked = request.params['invoice_id'];
+  const ref = typeof asked === 'string' ? asked.replace(/\.pdf$/, '') : '';
+  const invoice = await findInvoiceRead(deps.db, viewer.environment, ref);
   if (invoice === null) {
     sendPage(
       response,
@@ -93,7 +94,14 @@ async function showInvoice(deps: AdminDeps, request: Request, response: Response
     );
     return;
   }
-  sendPage(response, 200, htmlOf(await readPrintedInvoice(deps.db, invoice)));
+  const document = await readPrintedInvoice(deps.db, invoice);
+  if (asked !== ref) {
+    sendFile(response, await pdfAnswer(document, invoice.id));
+    return;
+  }
+  const links = markup`<nav><a href="/">Home</a><a href="/invoices/${invoice.id}.pdf">PDF</a></nav>
+`;
+  sendPage(response, 200, htmlOf(document, links));
 }
 
 function isOurs(deps: AdminDeps, request: Request): boolean {

@@ -10,19 +10,31 @@ import type { Call } from './call.ts';
 
 export type Method = 'get' | 'post' | 'patch' | 'delete' | 'put';
 
-/** What a handler gives: a JSON body, or a page. */
+/** What a handler gives: a JSON body, a page, or a file. */
 export type Answer =
   | {
       readonly status: number;
       readonly body: unknown;
       readonly headers?: Readonly<Record<string, string>>;
     }
-  | { readonly status: number; readonly html: string };
+  | { readonly status: number; readonly html: string }
+  | FileAnswer;
+
+export type FileAnswer = {
+  readonly status: number;
+  readonly file: Buffer;
+  readonly media: FileMedia;
+  /** What it is saved under. */
+  readonly fileName: string;
+};
+
+type FileMedia = 'application/pdf';
 
 export type AnswerSpec = {
   readonly description: string;
-  /** Absent: an HTML page. */
+  /** Absent: a file, or an HTML page. */
   readonly schema?: z.ZodType;
+  readonly file?: FileMedia;
   readonly example?: unknown;
 };
 

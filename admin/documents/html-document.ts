@@ -8,18 +8,19 @@ const style = `
 .head h1{margin:0}
 .from{color:var(--soft);margin:0 0 1.6rem}.from strong{color:var(--ink);font-size:1.1rem}
 .mark{border:2px solid currentColor;border-radius:6px;padding:.1rem .6rem;font-weight:700;letter-spacing:.03em;margin:.15rem 0 0}
-.parties{display:flex;flex-wrap:wrap;justify-content:space-between;gap:1.2rem 3rem}
+.parties{display:flex;flex-wrap:wrap;align-items:flex-start;gap:1.2rem 2rem}.parties>*{flex:1 1 17rem;min-width:0}
+.whole{white-space:nowrap}
 .parties h2{font-size:.875rem;color:var(--soft);margin:0 0 .2rem}.parties p{margin:0}
-dl{display:grid;grid-template-columns:auto 1fr;gap:.15rem .9rem;margin:0}dt{color:var(--soft)}dd{margin:0}
+dl{display:grid;grid-template-columns:auto 1fr;align-content:start;gap:.15rem .9rem;margin:0}dt{color:var(--soft)}dd{margin:0}
 .lines td.number,.sums td.number{padding-right:0}.lines th.number{padding-right:0}
 .beneath{display:block;color:var(--soft);font-size:.875rem;font-variant-numeric:tabular-nums}
-.sums{margin-left:auto;width:auto;min-width:min(26rem,100%)}.sums th,.sums td{border-bottom:0;padding-top:.25rem;padding-bottom:.25rem}
+.sums{margin:.6rem 0 0 auto;width:auto;min-width:min(26rem,100%)}.sums th,.sums td{border-bottom:0;padding-top:.25rem;padding-bottom:.25rem}
 .sums th{font-size:1rem;font-weight:400;padding-right:1.5rem}.sums tr.total th,.sums tr.total td{border-top:1px solid var(--line);font-weight:700}
 .notes{margin-top:1.6rem;color:var(--soft);font-size:.9rem}
 .foot{margin-top:2rem;padding-top:.8rem;border-top:1px solid var(--line);color:var(--soft);font-size:.875rem}
 @media print{
-body{font-size:10pt}.sheet{max-width:none}h1{font-size:16pt}
-table{font-size:10pt}.lines thead{display:table-header-group}tr,.parties,.notes,.foot{break-inside:avoid}.sums{break-inside:avoid}
+html{font-size:10pt}body{font-size:1rem;line-height:1.4}.sheet{max-width:none}
+.lines thead{display:table-header-group}tr,.parties,.notes,.foot{break-inside:avoid}.sums{break-inside:avoid}
 .mark{-webkit-print-color-adjust:exact;print-color-adjust:exact}
 .stamped .sheet::before{content:attr(data-stamp);position:fixed;top:40%;left:0;right:0;text-align:center;font-size:84pt;font-weight:700;color:#000;opacity:.08;transform:rotate(-30deg)}
 }
@@ -27,22 +28,23 @@ table{font-size:10pt}.lines thead{display:table-header-group}tr,.parties,.notes,
 
 const papers = { A4: 'A4', LETTER: 'letter' } as const;
 
-/** HTML of the document; loads nothing and runs nothing. */
-export function htmlOf(document: PrintedDocument): string {
+/** HTML of the document, below `links` that are not printed; loads nothing and runs nothing. */
+export function htmlOf(document: PrintedDocument, links: Html | null = null): string {
   const { colon } = document;
   const rows = (texts: readonly string[]): readonly Html[] =>
     texts.map((text, index) => markup`${index === 0 ? null : markup`<br>`}${text}`);
+  const [buyer, ...buyerRest] = document.to.rows;
   const [seller, ...sellerRest] = document.from;
   const stamp = document.mark?.stamped === true ? document.mark.text : '';
   return page(
     document.title,
-    markup`<div class="${stamp === '' ? 'plain' : 'stamped'}"><article class="sheet" data-stamp="${stamp}">
+    markup`${links}<div class="${stamp === '' ? 'plain' : 'stamped'}"><article class="sheet" data-stamp="${stamp}">
 ${
   seller === undefined
     ? null
     : markup`<p class="from" dir="auto"><strong>${seller}</strong>${sellerRest.map((row) => markup`<br>${row}`)}</p>
 `
-}<header class="head"><h1>${document.title}</h1>${document.mark === null ? null : markOf(document.mark)}</header>
+}<header class="head"><h1>${titleOf(document)}</h1>${document.mark === null ? null : markOf(document.mark)}</header>
 <div class="parties">
 <dl>
 ${document.facts.map(
@@ -51,7 +53,7 @@ ${document.facts.map(
 `,
 )}</dl>
 <section><h2>${document.to.label}${colon.trimEnd()}</h2>
-<p dir="auto">${rows(document.to.rows)}</p></section>
+<p dir="auto">${buyer === undefined ? null : markup`<strong>${buyer}</strong>`}${buyerRest.map((row) => markup`<br>${row}`)}</p></section>
 </div>
 ${linesTable(document)}
 <table class="sums">
@@ -68,6 +70,12 @@ ${document.footer.length === 0 ? null : markup`<footer class="foot" dir="auto">$
 </article></div>`,
     { language: document.language, style: `${style}${pageRule(document)}` },
   );
+}
+
+/** The number is never broken at its hyphens. */
+function titleOf({ title, number }: PrintedDocument): Html {
+  if (number === null || !title.endsWith(number)) return markup`${title}`;
+  return markup`${title.slice(0, -number.length)}<span class="whole">${number}</span>`;
 }
 
 function markOf({ text, tone }: Mark): Html {

@@ -3,6 +3,7 @@ import { type CreditNoteRead, findCreditNoteRead } from '../../store/credit-note
 import { findInvoiceRead, type InvoiceRead } from '../../store/invoice-reads.ts';
 import type { Call } from '../call.ts';
 import { htmlOf } from '../documents/html-document.ts';
+import { pdfAnswer } from '../documents/pdf-answer.ts';
 import { readPrintedCreditNote, readPrintedInvoice } from '../documents/read.ts';
 import { notFound } from '../problems.ts';
 import { readers, route, type Route } from '../route.ts';
@@ -22,6 +23,8 @@ async function requireCreditNote(call: Call): Promise<CreditNoteRead> {
   return note;
 }
 
+const pdf = answers(200, { description: 'PDF.', file: 'application/pdf' });
+
 export const documentRoutes: readonly Route[] = [
   route({
     operationId: 'showInvoicePage',
@@ -38,10 +41,24 @@ export const documentRoutes: readonly Route[] = [
     },
   }),
   route({
+    operationId: 'showInvoicePdf',
+    method: 'get',
+    path: '/invoices/{invoice_id}.pdf',
+    tag: 'Invoices',
+    summary: 'The invoice as PDF',
+    description: 'Says what the page says. The same invoice in the same state gives the same file.',
+    roles: readers,
+    answers: pdf,
+    handle: async (call) => {
+      const invoice = await requireInvoice(call);
+      return pdfAnswer(await readPrintedInvoice(call.db, invoice), invoice.id);
+    },
+  }),
+  route({
     operationId: 'showCreditNotePage',
     method: 'get',
     path: '/credit_notes/{credit_note_id}.html',
-    tag: 'Invoices',
+    tag: 'Credit notes',
     summary: 'The credit note as a page that prints well',
     description: "By id or number. In the subscriber's locale and time zone.",
     roles: readers,
@@ -49,6 +66,20 @@ export const documentRoutes: readonly Route[] = [
     handle: async (call) => {
       const note = await requireCreditNote(call);
       return { status: 200, html: htmlOf(await readPrintedCreditNote(call.db, note)) };
+    },
+  }),
+  route({
+    operationId: 'showCreditNotePdf',
+    method: 'get',
+    path: '/credit_notes/{credit_note_id}.pdf',
+    tag: 'Credit notes',
+    summary: 'The credit note as PDF',
+    description: 'Says what the page says.',
+    roles: readers,
+    answers: pdf,
+    handle: async (call) => {
+      const note = await requireCreditNote(call);
+      return pdfAnswer(await readPrintedCreditNote(call.db, note), note.id);
     },
   }),
 ];

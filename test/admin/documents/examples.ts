@@ -259,6 +259,8 @@ function long(): PrintedDocument {
     invoice(
       {
         currency: 'KWD',
+        period_start_at: new Date('2024-12-31T21:00:00Z'),
+        period_end_at: new Date('2025-01-31T21:00:00Z'),
         number: 'INV-2025-0043',
         subtotal_minor: total,
         total_minor: total,
@@ -279,6 +281,8 @@ function yen(): PrintedDocument {
     invoice(
       {
         currency: 'JPY',
+        period_start_at: new Date('2024-12-31T15:00:00Z'),
+        period_end_at: new Date('2025-01-31T15:00:00Z'),
         number: 'INV-2025-0044',
         state: 'paid',
         subtotal_minor: 123_456n,
