@@ -2,7 +2,11 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import fc from 'fast-check';
+
+import { roundToMinor } from '../../billing/money.ts';
 import type { Aggregation, Charge, PlanDefinition, Price } from '../../billing/plan.ts';
+import { rate } from '../../billing/rate.ts';
 import { type Db, inTransaction, openDb } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';
 import { findViolations, invariants } from '../../store/invariants.ts';
@@ -133,12 +137,12 @@ describe('store › usage on invoices', () => {
   }
   const noMeters = { api_calls: '', tokens: '' };
 
-  async function correct(eventId: string, request: CorrectionRequest): Promise<void> {
+  function tryToCorrect(eventId: string, request: CorrectionRequest) {
     const words = { environment: 'test', reason: 'counted twice', actor: 'token:tok_1' };
-    const outcome = await inTransaction(db, (tx) =>
-      correctUsageEvent(tx, { ...words, eventId, request }),
-    );
-    assert.deepEqual(outcome, { kind: 'corrected' });
+    return inTransaction(db, (tx) => correctUsageEvent(tx, { ...words, eventId, request }));
+  }
+  async function correct(eventId: string, request: CorrectionRequest): Promise<void> {
+    assert.deepEqual(await tryToCorrect(eventId, request), { kind: 'corrected' });
   }
   const to = (quantity: bigint): CorrectionRequest => ({
     kind: 'quantities',
@@ -289,6 +293,65 @@ describe('store › usage on invoices', () => {
     await used(it, 21, { meter: 'seats', quantity: 31 });
     // 31 for the last ten days but one, instead of 62: 40.
     assert.equal((await close(it, 1)).totalMinor, -10_000n);
+  });
+
+  it('bills in the end what the events say in the end, whatever came late or was corrected when', async () => {
+    const month = fc.nat(2);
+    const use = fc.record({ month, stage: month, quantity: fc.nat(30) });
+    const correction = fc.record({
+      ...{ use: fc.nat(9), stage: month },
+      quantity: fc.option(fc.nat(30), { nil: null }),
+    });
+    const price: Price = {
+      model: 'graduated',
+      tiers: [
+        { up_to: '10', unit_price: '0.333', flat_fee: '0' },
+        { up_to: '25', unit_price: '0.111', flat_fee: '1' },
+        { up_to: null, unit_price: '0.0555', flat_fee: '0' },
+      ],
+    };
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(use, { minLength: 1, maxLength: 8 }),
+        fc.array(correction, { maxLength: 8 }),
+        async (uses, corrections) => {
+          const it = await subscribed(charge('calls', price));
+          const events = new Map<number, { readonly id: string; quantity: number }>();
+          let billedMinor = 0n;
+          for (const stage of [0, 1, 2]) {
+            for (const [index, { quantity, ...given }] of uses.entries()) {
+              // Nothing is used before its month: then it comes in time.
+              if (Math.max(given.stage, given.month) !== stage) continue;
+              const id = await used(it, 3 + given.month * 31, { meter: 'calls', quantity });
+              events.set(index, { id, quantity });
+            }
+            for (const { use: index, quantity } of corrections.filter(
+              (one) => one.stage === stage,
+            )) {
+              const event = events.get(index % uses.length);
+              if (event === undefined) continue;
+              const request =
+                quantity === null ? ({ kind: 'void' } as const) : to(BigInt(quantity));
+              await tryToCorrect(event.id, request);
+              event.quantity = quantity ?? 0;
+            }
+            billedMinor += (await close(it, stage)).totalMinor;
+          }
+          const expected = [0, 1, 2].map((of) => {
+            const quantities = [...events].flatMap(([index, { quantity }]) =>
+              uses[index]?.month === of ? [quantity] : [],
+            );
+            const total = quantities.reduce((sum, quantity) => sum + quantity, 0);
+            return roundToMinor(rate(price, BigInt(total), 0), 'USD');
+          });
+          assert.equal(
+            billedMinor,
+            expected.reduce((sum, minor) => sum + minor, 0n),
+          );
+        },
+      ),
+      { numRuns: 25, endOnFailure: true },
+    );
   });
 
   it('is on exactly one invoice, whenever the real close comes', async () => {
