@@ -19,7 +19,7 @@ import { subscriptionUsage, upcomingInvoice } from '../../store/usage-summary.ts
 import { summaries } from '../../workflows/contracts.ts';
 import type { Call } from '../call.ts';
 import { constraintWords, syncWords } from '../constraint-words.ts';
-import { flag, object, oneOf, pageQuery, reference, text } from '../fields.ts';
+import { flag, instant, object, oneOf, pageQuery, reference, text } from '../fields.ts';
 import { ApiProblem, fieldProblem, notFound } from '../problems.ts';
 import { operators, readers, route, type Answer, type Route } from '../route.ts';
 import type { EngineReply } from '../workflow-engine.ts';
@@ -294,6 +294,8 @@ export const subscriptionAnswers = (status: number, description: string) =>
     },
   );
 
+const START_AHEAD_MS_MAX = 3 * 366 * 86_400_000;
+
 const start = route({
   operationId: 'startSubscription',
   method: 'post',
@@ -309,6 +311,9 @@ A subscriber has at most one live subscription to a product; one that is still p
     overage_enabled: flag().optional().meta({
       description: "Usage past the included credits; as the plan's terms say when absent.",
     }),
+    start_at: instant(
+      'When its first period begins, which all its billing periods are counted from; now when absent. Within three years.',
+    ).optional(),
     ...extrasFields,
   }),
   bodyExample: { subscriber_id: 'acme', plan_id: 'payg' },
@@ -333,6 +338,7 @@ A subscriber has at most one live subscription to a product; one that is still p
           subscriberId: subscriber.id,
           planVersionId: version.id,
           timeZone: subscriber.time_zone,
+          startAt: startOf(body.start_at, now),
           ...(body.overage_enabled === undefined ? {} : { overageEnabled: body.overage_enabled }),
         });
         const id = idOfCreation(creation, plan);
@@ -397,6 +403,16 @@ function idOfCreation(creation: SubscriptionCreation, plan: PlanRow): string {
 }
 
 /** A live subscription to the same version that never became active is the same wish: it is gone on with. */
+/** A start that is asked for lies ahead: what was used before it would belong to no period. */
+function startOf(startAt: Date | undefined, now: Date): Date | undefined {
+  if (startAt === undefined) return undefined;
+  const aheadMs = startAt.getTime() - now.getTime();
+  if (aheadMs < 0) throw fieldProblem('start_at', 'lies in the past; leave it out to start now');
+  if (aheadMs > START_AHEAD_MS_MAX)
+    throw fieldProblem('start_at', 'lies more than three years ahead');
+  return startAt;
+}
+
 async function requirePending(
   tx: Tx,
   call: Call,
