@@ -1,6 +1,7 @@
 /** `npm run bench -- <what> [--json] […]`: each bench is a file that reads the rest of the arguments. */
 const benches = new Map<string, () => Promise<unknown>>([
   ['close', () => import('./close.ts')],
+  ['closing', () => import('./closing.ts')],
   ['drain', () => import('./drain.ts')],
   ['gateway', () => import('./gateway.ts')],
   ['shard', () => import('./shard.ts')],
