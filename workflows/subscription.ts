@@ -143,10 +143,10 @@ export async function subscription(
       state,
       () => !queue.isEmpty() || (isRenewal && allHandlersFinished()),
     );
+    if (beginsNow(state)) await begin(state);
     for (let next = queue.take(); next !== undefined; next = queue.take()) {
       await answerCommand(state, next);
     }
-    if (beginsNow(state)) await begin(state);
     if (state.isNudged) await refresh(state);
     if (isDue(state.view)) {
       await roll(state);
