@@ -25,10 +25,22 @@ const letterRegions = new Set(
 
 const fallbackLocale = 'en-US';
 
-/** The locale in its canonical spelling; `en-US` for what is none. */
-export function documentLocale(locale: string | undefined): string {
+/** Scripts of dates and currencies that the fonts of the PDF hold. */
+const scripts = new Set(['Latn', 'Cyrl', 'Grek', 'Deva', 'Jpan', 'Hans', 'Hant']);
+
+/**
+ * The locale that a document is written in, in its canonical spelling. Where no font of ours holds its script, it is English as
+ * written in its region (`ar-EG` → `en-EG`); what is no locale is `en-US`.
+ */
+export function documentLocale(text: string | undefined): string {
+  const locale = canonical(text);
+  const { script, region } = new Intl.Locale(locale).maximize();
+  return scripts.has(script ?? '') ? locale : `en-${region ?? 'US'}`;
+}
+
+function canonical(text: string | undefined): string {
   try {
-    return Intl.getCanonicalLocales(locale)[0] ?? fallbackLocale;
+    return Intl.getCanonicalLocales(text)[0] ?? fallbackLocale;
   } catch {
     return fallbackLocale;
   }
