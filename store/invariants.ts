@@ -240,7 +240,10 @@ export const invariants: readonly Invariant[] = [
           (SELECT coalesce(sum(CASE WHEN max(l.details->>'aggregation') = 'COUNT' THEN r.event_count ELSE r.quantity END), 0)
             FROM ${usagePartials} r JOIN segments s ON s.id = r.segment_id
             LEFT JOIN periods a ON a.id = r.adjusts_period_id
-            WHERE s.period_id = i.period_id AND r.meter_id = l.meter_id AND s.plan_version_id = coalesce(l.plan_version_id, s.plan_version_id)
+            WHERE s.period_id = i.period_id AND r.meter_id = l.meter_id
+              AND coalesce((SELECT t.plan_version_id FROM segments t WHERE t.period_id = nullif(r.adjusts_period_id, '')
+                AND NOT t.void AND t.from_at <= r.latest_at ORDER BY t.from_at DESC LIMIT 1), s.plan_version_id)
+                = coalesce(l.plan_version_id, s.plan_version_id)
               AND (r.adjusts_period_id = '' OR (r.adjusts_period_id <> s.period_id AND a.interval_index =
                 (SELECT interval_index FROM periods WHERE id = i.period_id)))) AS metered
         FROM (${FINAL_INVOICES}) i JOIN invoice_lines l ON l.invoice_id = i.id
@@ -544,7 +547,8 @@ export const invariants: readonly Invariant[] = [
       WHERE i.finalized_at IS NOT NULL GROUP BY i.id HAVING i.discount_minor <> coalesce(sum(u.amount_minor), 0)
       UNION ALL SELECT u.invoice_id, 'coupon of ' || h.subscription_id FROM coupon_uses u
       JOIN subscription_coupons h ON h.id = u.subscription_coupon_id JOIN invoices i ON i.id = u.invoice_id
-      WHERE i.subscription_id IS DISTINCT FROM h.subscription_id OR i.interval_index IS DISTINCT FROM u.interval_index`,
+      WHERE i.subscription_id IS DISTINCT FROM h.subscription_id
+        OR (u.interval_index BETWEEN i.interval_index AND i.interval_index + 1) IS NOT TRUE`,
   },
   {
     id: 'I41',

@@ -74,7 +74,12 @@ const meterBody = object({
     9,
     'Decimals of the unit that quantities carry: 6 for dollars counted in millionths.',
   ).optional(),
-  aggregation: oneOf(aggregations).optional(),
+  aggregation: oneOf(
+    aggregations,
+    `How events become the quantity of an interval; SUM when absent. COUNT: their number. MAX, LATEST: the greatest, the last quantity.
+UNIQUE_COUNT: how many values differ, of requests the API keys, of use from outside what \`value\` says. WEIGHTED_SUM: each quantity is the
+level from then on, averaged over the interval. It never changes: usage was counted by it.`,
+  ).optional(),
   usage_pricing_rules: pricingRules.nullable().optional(),
 });
 

@@ -14,7 +14,13 @@ import { findInvoiceRead, listInvoiceLines } from '../../store/invoice-reads.ts'
 import type { Invoice } from '../../store/invoices.ts';
 import { explainLine } from '../../store/line-explanation.ts';
 import { invoicePeriod } from '../../store/period-invoice.ts';
-import { beginClosing, listPeriods, openPeriods, type Period } from '../../store/periods.ts';
+import {
+  beginClosing,
+  cutPeriod,
+  listPeriods,
+  openPeriods,
+  type Period,
+} from '../../store/periods.ts';
 import { changeSubscription, lockSubscription } from '../../store/subscriptions.ts';
 import { postUsage } from '../../store/usage-batch.ts';
 import { correctUsageEvent, type CorrectionRequest } from '../../store/usage-corrections.ts';
@@ -250,6 +256,26 @@ describe('store › usage on invoices', () => {
         ['adjustment', 300n],
       ],
     );
+  });
+
+  it('credits at the prices of then, where the terms of the interval have changed since', async () => {
+    const it = await subscribed(charge('calls', each('1')));
+    const dearer = await subscribed(charge('calls', each('5')));
+    const wrong = await used(it, 3, { meter: 'calls', quantity: 10 });
+    const [whole] = it.periods;
+    assert.ok(whole);
+    const cut = { at: new Date('2025-01-15T00:00:00Z'), reason: 'close_now' } as const;
+    const rest = await inTransaction(db, (tx) => cutPeriod(tx, whole, cut));
+    await db.raw(
+      `UPDATE segments SET plan_version_id = (SELECT plan_version_id FROM subscriptions WHERE id = ?) WHERE period_id = ?`,
+      [dearer.subscriptionId, rest.id],
+    );
+    const cutUp = { ...it, periods: await listPeriods(db, it.subscriptionId) };
+    assert.equal((await close(cutUp, 0)).totalMinor, 1_000n);
+    await correct(wrong, to(8n));
+    await used(it, 20, { meter: 'calls', quantity: 3 });
+    // Two fewer at $1, three at $5.
+    assert.equal((await close(cutUp, 1)).totalMinor, 1_300n);
   });
 
   it('bills distinct values past the included ones, and late ones only where they are new', async () => {
