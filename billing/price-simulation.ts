@@ -7,6 +7,7 @@ import type { Charge, PlanDefinition } from './plan.ts';
 import { formatQuantity } from './quantity.ts';
 import type { Span } from './ratio.ts';
 import type { Run } from './runs.ts';
+import type { Taxation } from './tax.ts';
 
 /** What one meter came to in an interval: under its own aggregation in smallest units, and in how many events. */
 export type MeterTotal = {
@@ -80,11 +81,13 @@ export type IntervalSimulation = {
   readonly use: readonly MeterTotal[];
   /** Overage in micro-credits; null: as the burn table gives it. */
   readonly overageMicro: bigint | null;
+  /** Null: nothing is taxed. */
+  readonly taxation: Taxation | null;
 };
 
 /**
  * The invoice of a whole interval in which so much is used: fees in arrears for it and in advance for the next one. No
- * coupons, no taxes, no account balance.
+ * coupons, no account balance.
  * @throws RangeError when overage is given to a plan without a price for it, or a price cannot rate a quantity.
  */
 export function simulateInterval(of: IntervalSimulation): InvoiceDraft {
@@ -111,7 +114,7 @@ export function simulateInterval(of: IntervalSimulation): InvoiceDraft {
     minimum: 'now',
     commitment: commitmentOf(definition),
     coupons: [],
-    taxation: {
+    taxation: of.taxation ?? {
       kind: definition.prices_include_tax === true ? 'inclusive' : 'exclusive',
       rates: { general: [] },
     },

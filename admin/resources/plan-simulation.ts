@@ -1,6 +1,7 @@
 /** What a plan would cost: for usage that is named, or for what a subscription really used. */
 import { z } from 'zod';
 
+import { formatAmount } from '../../billing/money.ts';
 import { haveSameCalendar } from '../../billing/plan-change.ts';
 import type { PlanDefinition } from '../../billing/plan.ts';
 import {
@@ -8,8 +9,8 @@ import {
   simulateInterval,
   simulationNotes,
 } from '../../billing/price-simulation.ts';
+import type { Taxation } from '../../billing/tax.ts';
 import type { Db } from '../../store/db.ts';
-import { formatAmount } from '../../billing/money.ts';
 import { allMeters, type MeterRow } from '../../store/meters.ts';
 import { findPeriod, listPeriods, type Period } from '../../store/periods.ts';
 import {
@@ -19,8 +20,10 @@ import {
   type PlanVersionRow,
 } from '../../store/plans.ts';
 import { type ActualBill, simulatePeriod } from '../../store/price-simulation.ts';
+import { findSubscriber } from '../../store/subscribers.ts';
 import { findSubscription } from '../../store/subscription-reads.ts';
 import { readSubscription } from '../../store/subscriptions.ts';
+import { readTaxation } from '../../store/taxation.ts';
 import type { Call } from '../call.ts';
 import { decimal, flag, integer, listOf, object, quantity, reference } from '../fields.ts';
 import { fieldProblem } from '../problems.ts';
@@ -100,6 +103,9 @@ const simulationBody = object({
   first_invoice: flag()
     .optional()
     .meta({ description: 'With usage: with what is due once. False when absent.' }),
+  subscriber_id: reference(
+    'With usage: whose taxes and time zone hold; without it nothing is taxed and the zone is UTC',
+  ).optional(),
   subscription_id: reference('Whose recorded usage is priced, instead of usage').optional(),
   period_id: reference('A period of the subscription; the one that runs when absent').optional(),
 });
@@ -111,7 +117,7 @@ const simulatePlan = route({
   path: '/plans/{plan_id}/simulate',
   tag: 'Plans',
   summary: 'Show what a plan would cost',
-  description: `Changes nothing. Either \`usage\`: the invoice of a whole interval with so much of it, before coupons and taxes.
+  description: `Changes nothing. Either \`usage\`: the invoice of a whole interval with so much of it, taxed as for \`subscriber_id\`, before coupons.
 Or \`subscription_id\`: the invoice that a period of it would have with this plan, by what it really used and with its own
 coupons and taxes, beside what it really costs. The same function as the invoice. A draft is read as if it were published now.`,
   roles: readers,
@@ -129,9 +135,12 @@ coupons and taxes, beside what it really costs. The same function as the invoice
     const definition = await definitionOfVersion(call.db, plan, version);
     const simulated = { plan, version, definition };
     if (body.subscription_id === undefined) return ofUsage(call, simulated, body);
-    for (const field of ['usage', 'overage_credits', 'first_invoice'] as const) {
+    for (const field of ['usage', 'overage_credits', 'first_invoice', 'subscriber_id'] as const) {
       if (body[field] === undefined) continue;
-      throw fieldProblem(field, 'does not go with subscription_id: what it used is recorded');
+      throw fieldProblem(
+        field,
+        'does not go with subscription_id, which says whose use it is and what was used',
+      );
     }
     return ofSubscription(call, simulated, {
       subscriptionRef: body.subscription_id,
@@ -170,10 +179,12 @@ async function ofUsage(call: Call, of: Simulated, body: SimulationBody): Promise
   }
   const { definition, version } = of;
   const use = readUse(body.usage, definition, await allMeters(call.db, call.environment));
+  const { zone, taxation } = await readPayer(call, definition, body.subscriber_id);
   const draft = simulateInterval({
     planVersionId: version.id,
     definition,
-    zone: 'UTC',
+    zone,
+    taxation,
     startMs: Date.now(),
     isFirst: body.first_invoice ?? false,
     use,
@@ -191,6 +202,21 @@ async function ofUsage(call: Call, of: Simulated, body: SimulationBody): Promise
       difference: null,
     },
   };
+}
+
+async function readPayer(
+  call: Call,
+  definition: PlanDefinition,
+  ref: string | undefined,
+): Promise<{ readonly zone: string; readonly taxation: Taxation | null }> {
+  if (ref === undefined) return { zone: 'UTC', taxation: null };
+  const { environment } = call;
+  const subscriber = await findSubscriber(call.db, environment, ref);
+  if (subscriber === null) {
+    throw fieldProblem('subscriber_id', 'names no subscriber of this environment');
+  }
+  const of = { environment, subscriberId: subscriber.id, definition, addOns: [] };
+  return { zone: subscriber.time_zone, taxation: await readTaxation(call.db, of) };
 }
 
 function wordsOf({ plan, version }: Simulated) {

@@ -285,6 +285,30 @@ describe('admin › price simulation', () => {
     assert.ok(aggregations.includes('COUNT') && aggregations.includes('SUM'));
   });
 
+  it('taxes named usage as for a subscriber, in every currency', async () => {
+    const taxRate = await seedTaxRate(admin.db, 'VAT', '19');
+    const made = await ok('/subscribers', { name: 'Taxed', tax_rates: [taxRate] });
+    const subscriber_id = String(made['id']);
+    for (const [currency, subtotal, tax, total] of [
+      ['JPY', '12', '2', '14'],
+      ['USD', '12.34', '2.34', '14.68'],
+      ['KWD', '12.340', '2.345', '14.685'],
+    ] as const) {
+      // oxlint-disable-next-line no-await-in-loop
+      const { name } = await plan([perCall('0.01')], { currency });
+      // oxlint-disable-next-line no-await-in-loop
+      const simulated = await simulate(name, {
+        usage: [{ meter_id: 'calls', quantity: 1_234 }],
+        ...{ subscriber_id },
+      });
+      assert.deepEqual(
+        [simulated['subtotal'], simulated['tax'], simulated['total']],
+        [subtotal, tax, total],
+        currency,
+      );
+    }
+  });
+
   it('notes limits, and meters without a price', async () => {
     const { name } = await plan([], { base_price: '9' });
     await ok(`/plans/${name}/versions`);
@@ -326,6 +350,8 @@ describe('admin › price simulation', () => {
     const cases: readonly (readonly [string, string, Json])[] = [
       [name, 'usage', {}],
       [name, 'usage', { usage: [], subscription_id }],
+      [name, 'subscriber_id', { subscriber_id: 'x', subscription_id }],
+      [name, 'subscriber_id', { subscriber_id: 'nobody', usage: [] }],
       [name, 'period_id', { usage: [], period_id: 'per_1' }],
       [name, 'period_id', { subscription_id, period_id: 'per_1' }],
       [name, 'subscription_id', { subscription_id: 'sub_1' }],

@@ -76,7 +76,7 @@ function simulated(
 ): InvoiceDraft {
   return simulateInterval({
     ...{ planVersionId: 'pver_1', definition, zone: 'UTC', startMs: start },
-    ...{ isFirst: false, use, overageMicro: null },
+    ...{ isFirst: false, use, overageMicro: null, taxation: null },
     ...more,
   });
 }
@@ -183,6 +183,15 @@ describe('billing/price-simulation › an interval', () => {
       const draft = simulated(plan({ currency, charges: [scaled] }), [used(123_456n)]);
       assert.equal(draft.totalMinor, total, currency);
     }
+  });
+
+  it('is taxed as one is told', () => {
+    const taxation = {
+      kind: 'exclusive',
+      rates: { general: [{ name: 'VAT', percent: '19' }] },
+    } as const;
+    const draft = simulated(plan(), [used(300n)], { taxation });
+    assert.deepEqual([draft.subtotalMinor, draft.taxMinor, draft.totalMinor], [200n, 38n, 238n]);
   });
 
   it('adds no tax, and says whether it is in the prices', () => {
