@@ -9,10 +9,17 @@ export type Coupon = {
   readonly on:
     | {
         readonly kind: 'invoice';
-        /** Charges whose lines it is not taken off; default none. */
-        readonly exceptChargeIds?: readonly string[];
+        /** The charges whose lines it is taken off, or those that it leaves out; default every line. */
+        readonly among?: {
+          readonly kind: 'only' | 'except';
+          readonly chargeIds: readonly string[];
+        };
       }
     | { readonly kind: 'lines'; readonly chargeIds: readonly string[] };
+  /** True: it is for fees of the interval after the invoiced one, and used by that. */
+  readonly isAhead?: boolean;
+  /** True: it is not taken where one of the same id took something before it. */
+  readonly isElse?: boolean;
 };
 
 /** `percent`: a plain decimal, 0–100. A fixed amount is in minor units of the invoice's currency, from zero up. */
@@ -27,6 +34,8 @@ export type Discount = {
   readonly amountMinor: Minor;
   /** What of it each line of the invoice bears, in the order of the lines. */
   readonly shares: readonly Minor[];
+  /** As on the coupon. */
+  readonly isAhead?: boolean;
 };
 
 /**
@@ -64,10 +73,12 @@ export function discountLines(
     ...coupons.filter((coupon) => coupon.on.kind === 'lines'),
     ...coupons.filter((coupon) => coupon.on.kind === 'invoice'),
   ];
+  const used = new Set<string>();
   return inOrder.map((coupon) => {
+    const isLeft = !(coupon.isElse === true && used.has(coupon.id));
     const weights = lines.map((line, index) => {
       const amount = left[index] ?? 0n;
-      return isOn(coupon, line) && amount > 0n ? amount : 0n;
+      return isLeft && isOn(coupon, line) && amount > 0n ? amount : 0n;
     });
     const amountMinor = lesser(
       discountOn(sum(weights), coupon.off),
@@ -75,14 +86,42 @@ export function discountLines(
     );
     const shares = allocate(amountMinor, weights);
     for (const [index, share] of shares.entries()) left[index] = (left[index] ?? 0n) - share;
-    return { couponId: coupon.id, name: coupon.name, amountMinor, shares };
+    if (amountMinor > 0n) used.add(coupon.id);
+    return {
+      couponId: coupon.id,
+      name: coupon.name,
+      amountMinor,
+      shares,
+      ...(coupon.isAhead === true && { isAhead: true }),
+    };
+  });
+}
+
+/** One discount for each coupon, as an invoice shows them: what it took for two intervals is one amount. */
+export function byCoupon(discounts: readonly Discount[]): Discount[] {
+  return [...Map.groupBy(discounts, ({ couponId }) => couponId)].flatMap(([couponId, parts]) => {
+    const [first] = parts;
+    if (first === undefined) return [];
+    const shares = first.shares.map((_, index) =>
+      sum(parts.map((part) => part.shares[index] ?? 0n)),
+    );
+    return [
+      {
+        couponId,
+        name: first.name,
+        amountMinor: sum(parts.map((part) => part.amountMinor)),
+        shares,
+      },
+    ];
   });
 }
 
 function isOn({ on }: Coupon, line: DiscountableLine | undefined): boolean {
   const isAmong = (chargeIds: readonly string[]): boolean =>
     line !== undefined && line.chargeId !== null && chargeIds.includes(line.chargeId);
-  return on.kind === 'invoice' ? !isAmong(on.exceptChargeIds ?? []) : isAmong(on.chargeIds);
+  if (on.kind === 'lines') return isAmong(on.chargeIds);
+  if (on.among === undefined) return true;
+  return isAmong(on.among.chargeIds) === (on.among.kind === 'only');
 }
 
 /** The lesser of the two, and never below zero. */

@@ -174,13 +174,13 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$;
--- What each coupon took off each invoice; uses of void invoices do not count.
+-- What each coupon took off each invoice, by the interval that it was for; uses of void invoices do not count.
 CREATE TABLE coupon_uses (
   subscription_coupon_id text NOT NULL REFERENCES subscription_coupons,
   invoice_id text NOT NULL REFERENCES invoices,
   interval_index integer NOT NULL,
   amount_minor bigint NOT NULL CHECK (amount_minor >= 0),
-  PRIMARY KEY (subscription_coupon_id, invoice_id)
+  PRIMARY KEY (subscription_coupon_id, invoice_id, interval_index)
 );
 CREATE INDEX coupon_uses_by_invoice ON coupon_uses (invoice_id);
 CREATE TABLE credit_notes (

@@ -1,3 +1,4 @@
+import { byCoupon } from '../billing/discount.ts';
 import { formatAmount, isCurrency } from '../billing/money.ts';
 import type { InvoiceDraft } from '../billing/invoice.ts';
 import { type Taxation, taxLabel, type TaxRate } from '../billing/tax.ts';
@@ -83,7 +84,7 @@ export async function readSubscriptionDocument(
     subscriber: await readSubscriber(db, of.subscriberId),
     plan: await readPlan(db, of.subscriptionId),
     ...(await readSeller(db, of)),
-    discounts: draft.discounts
+    discounts: byCoupon(draft.discounts)
       .filter(({ amountMinor }) => amountMinor > 0n)
       .map(({ name, amountMinor }) => ({ name, amount: amount(amountMinor) })),
     tax_included: draft.taxIncluded,

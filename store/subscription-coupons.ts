@@ -21,7 +21,7 @@ type Wanted = {
   readonly at: Date;
   /** The period that is invoiced: what a draft of it took is taken anew. */
   readonly periodId?: string;
-  /** Charges whose lines on this invoice are for the interval after it: fees in advance. Default none. */
+  /** Charges whose lines on this invoice are for the interval after it, fees in advance: they use that. Default none. */
   readonly aheadChargeIds?: readonly string[];
   /** True: fixed amounts are whole, as if the interval had none of them taken: what they were taken off is given back. */
   readonly isTakenAnew?: boolean;
@@ -78,17 +78,35 @@ async function readUses(db: Reader, of: Wanted): Promise<ReadonlyMap<string, rea
   return Map.groupBy(uses, ({ heldId }) => heldId);
 }
 
+/**
+ * Lines of the invoiced interval and fees ahead of the next one are two uses, each with the amount of its interval. In the
+ * last interval of a coupon that is not used yet, the next one has it only where this one took nothing.
+ */
 function resolve(row: HeldRow, uses: readonly Use[], of: Wanted): readonly Coupon[] {
-  const used = new Set(uses.map(({ intervalIndex }) => intervalIndex));
-  if (!lasts(row, used, of.intervalIndex)) return [];
-  const off = offOf(row, uses, of);
+  const { intervalIndex, aheadChargeIds = [] } = of;
   const on = onOf(row, of);
-  if (off === null || on === null) return [];
-  if (lasts(row, new Set([...used, of.intervalIndex]), of.intervalIndex + 1)) {
-    return [{ id: row.id, name: row.name, off, on }];
+  if (on === null) return [];
+  const used = new Set(uses.map((use) => use.intervalIndex));
+  const couponOf = (index: number, lines: Coupon['on'] | null): Coupon | null => {
+    const off = lasts(row, used, index) ? offOf(row, uses, { ...of, intervalIndex: index }) : null;
+    return off === null || lines === null ? null : { id: row.id, name: row.name, off, on: lines };
+  };
+  const isEndless = row.intervalsMax === null && row.percent !== null;
+  if (aheadChargeIds.length === 0 || isEndless) {
+    const whole = couponOf(intervalIndex, on);
+    return whole === null ? [] : [whole];
   }
-  const except = withoutAhead(on, of.aheadChargeIds ?? []);
-  return except === null ? [] : [{ id: row.id, name: row.name, off, on: except }];
+  const own = couponOf(
+    intervalIndex,
+    restricted(on, { kind: 'except', chargeIds: aheadChargeIds }),
+  );
+  const next = intervalIndex + 1;
+  const ahead = couponOf(next, restricted(on, { kind: 'only', chargeIds: aheadChargeIds }));
+  const isElse = own !== null && !lasts(row, new Set([...used, intervalIndex]), next);
+  return [
+    ...(own === null ? [] : [own]),
+    ...(ahead === null ? [] : [{ ...ahead, isAhead: true, ...(isElse && { isElse }) }]),
+  ];
 }
 
 function lasts(row: HeldRow, used: ReadonlySet<number>, intervalIndex: number): boolean {
@@ -130,11 +148,15 @@ function linesOf(charges: readonly { readonly id: string }[]): Coupon['on'] | nu
   return charges.length === 0 ? null : { kind: 'lines', chargeIds: charges.map(({ id }) => id) };
 }
 
-/** A coupon in its last interval is not taken off fees of the next one, which stand on the same invoice. */
-function withoutAhead(on: Coupon['on'], ahead: readonly string[]): Coupon['on'] | null {
-  if (ahead.length === 0) return on;
-  if (on.kind === 'invoice') return { ...on, exceptChargeIds: ahead };
-  return linesOf(on.chargeIds.filter((id) => !ahead.includes(id)).map((id) => ({ id })));
+type Among = { readonly kind: 'only' | 'except'; readonly chargeIds: readonly string[] };
+
+/** Null: there are no such lines. */
+function restricted(on: Coupon['on'], among: Among): Coupon['on'] | null {
+  if (on.kind === 'invoice') return { ...on, among };
+  const isOnly = among.kind === 'only';
+  return linesOf(
+    on.chargeIds.filter((id) => among.chargeIds.includes(id) === isOnly).map((id) => ({ id })),
+  );
 }
 
 /**
@@ -146,6 +168,7 @@ export async function recordCouponUses(
   tx: Tx,
   of: {
     readonly invoiceId: string;
+    /** The interval that the invoice is of; discounts ahead are uses of the next one. */
     readonly intervalIndex: number;
     readonly discounts: readonly Discount[];
   },
@@ -160,10 +183,11 @@ export async function recordCouponUses(
     'SELECT id FROM subscription_coupons WHERE id = ANY (?::text[]) ORDER BY id FOR NO KEY UPDATE',
     [heldIds],
   );
-  for (const { couponId, amountMinor } of taken) {
+  for (const { couponId, amountMinor, isAhead } of taken) {
+    const intervalIndex = of.intervalIndex + (isAhead === true ? 1 : 0);
     await tx.raw(
       `INSERT INTO coupon_uses (subscription_coupon_id, invoice_id, interval_index, amount_minor) VALUES (?, ?, ?, ?)`,
-      [couponId, of.invoiceId, of.intervalIndex, amountMinor.toString()],
+      [couponId, of.invoiceId, intervalIndex, amountMinor.toString()],
     );
   }
   await requireWithinBounds(tx, heldIds);

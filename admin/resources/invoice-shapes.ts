@@ -1,6 +1,7 @@
 /** Invoices and estimates as they go out. */
 import { z } from 'zod';
 
+import { byCoupon } from '../../billing/discount.ts';
 import type { InvoiceDraft } from '../../billing/invoice.ts';
 import { formatAmount, formatMoney, isCurrency, type Currency } from '../../billing/money.ts';
 import { taxLabel } from '../../billing/tax.ts';
@@ -270,7 +271,7 @@ export function draftToWire(draft: InvoiceDraft): z.output<z.ZodObject<typeof dr
       details: { ...line.details },
     })),
     subtotal: amount(draft.subtotalMinor),
-    discounts: draft.discounts
+    discounts: byCoupon(draft.discounts)
       .filter(({ amountMinor }) => amountMinor > 0n)
       .map(({ name, amountMinor }) => ({ name, amount: amount(amountMinor) })),
     discount: amount(draft.discountMinor),

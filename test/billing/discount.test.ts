@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import {
   afterDiscounts,
+  byCoupon,
   type Coupon,
+  type Discount,
   discountLines,
   discountOn,
   type Off,
@@ -87,6 +89,75 @@ describe('billing/discount › discountLines', () => {
     assert.deepEqual(half?.shares, [1_000n, 0n]);
     const [none] = discountLines([line('a', 10n), line('b', -20n)], [coupon(fixed(5n))]);
     assert.deepEqual(none?.shares, [0n, 0n]);
+  });
+
+  it('a coupon for some charges only, or for all but some, leaves the other lines alone', () => {
+    const lines = [
+      { chargeId: 'fee', amountMinor: 1000n },
+      { chargeId: 'calls', amountMinor: 500n },
+      { chargeId: null, amountMinor: 200n },
+    ];
+    const off: Off = { kind: 'percent', percent: '10' };
+    const sharesOf = (kind: 'only' | 'except'): readonly bigint[] | undefined =>
+      discountLines(lines, [
+        { id: 'a', name: 'a', off, on: { kind: 'invoice', among: { kind, chargeIds: ['fee'] } } },
+      ])[0]?.shares;
+    assert.deepEqual(sharesOf('only'), [100n, 0n, 0n]);
+    assert.deepEqual(sharesOf('except'), [0n, 50n, 20n]);
+  });
+
+  it('a part that is only taken else takes nothing after another part of its coupon did', () => {
+    const off: Off = { kind: 'percent', percent: '10' };
+    const part = (chargeId: string, more: Partial<Coupon> = {}): Coupon => ({
+      id: 'a',
+      name: 'a',
+      off,
+      on: { kind: 'lines', chargeIds: [chargeId] },
+      ...more,
+    });
+    const coupons = [part('calls'), part('fee', { isAhead: true, isElse: true })];
+    const take = (calls: bigint): readonly (readonly [bigint, boolean | undefined])[] =>
+      discountLines(
+        [
+          { chargeId: 'fee', amountMinor: 1000n },
+          { chargeId: 'calls', amountMinor: calls },
+        ],
+        coupons,
+      ).map(({ amountMinor, isAhead }) => [amountMinor, isAhead]);
+    assert.deepEqual(take(500n), [
+      [50n, undefined],
+      [0n, true],
+    ]);
+    assert.deepEqual(take(0n), [
+      [0n, undefined],
+      [100n, true],
+    ]);
+    const other = discountLines(
+      [{ chargeId: 'fee', amountMinor: 1000n }],
+      [{ ...part('fee'), id: 'b' }, part('fee', { isElse: true })],
+    );
+    assert.deepEqual(
+      other.map(({ amountMinor }) => amountMinor),
+      [100n, 90n],
+    );
+  });
+
+  it('the parts of a coupon are shown as one', () => {
+    const of = (couponId: string, amountMinor: bigint, shares: readonly bigint[]): Discount => ({
+      couponId,
+      name: `name of ${couponId}`,
+      amountMinor,
+      shares,
+      isAhead: true,
+    });
+    assert.deepEqual(
+      byCoupon([of('a', 3n, [1n, 2n]), of('b', 5n, [5n, 0n]), of('a', 4n, [4n, 0n])]),
+      [
+        { couponId: 'a', name: 'name of a', amountMinor: 7n, shares: [5n, 2n] },
+        { couponId: 'b', name: 'name of b', amountMinor: 5n, shares: [5n, 0n] },
+      ],
+    );
+    assert.deepEqual(byCoupon([]), []);
   });
 
   it('shares follow what is left of the lines, by the largest remainder', () => {

@@ -132,7 +132,7 @@ TABLE coupon_uses
   amount_minor bigint NOT NULL
   CONSTRAINT coupon_uses_amount_minor_check CHECK ((amount_minor >= 0))
   CONSTRAINT coupon_uses_invoice_id_fkey FOREIGN KEY (invoice_id) REFERENCES invoices(id)
-  CONSTRAINT coupon_uses_pkey PRIMARY KEY (subscription_coupon_id, invoice_id)
+  CONSTRAINT coupon_uses_pkey PRIMARY KEY (subscription_coupon_id, invoice_id, interval_index)
   CONSTRAINT coupon_uses_subscription_coupon_id_fkey FOREIGN KEY (subscription_coupon_id) REFERENCES subscription_coupons(id)
   CREATE INDEX coupon_uses_by_invoice ON public.coupon_uses USING btree (invoice_id)
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 
 import { insertAddOn, type AddOnRow } from '../../store/add-ons.ts';
 import { type Db, inTransaction, openDb } from '../../store/db.ts';
+import { invoiceAdvanceFees } from '../../store/fees-ahead.ts';
 import { findViolations, invariants } from '../../store/invariants.ts';
 import { voidInvoice } from '../../store/invoice-actions.ts';
 import type { Invoice } from '../../store/invoices.ts';
@@ -20,6 +21,7 @@ import { changeSubscription, lockSubscription } from '../../store/subscriptions.
 import { upcomingInvoice } from '../../store/usage-summary.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 import {
+  type PlanTerms,
   seedPlan,
   seedSubscriber,
   seedSubscription,
@@ -30,7 +32,7 @@ import {
 import { attached, seedCoupon, seedTaxRate } from './commerce-rows.ts';
 
 /** Usage is seeded here without its events; these speak of invoices and the ledger. */
-const ofMoney = new Set(['I1', 'I2', 'I10', 'I15', 'I16', 'I18', 'I28', 'I32', 'I33']);
+const ofMoney = new Set(['I1', 'I2', 'I10', 'I15', 'I16', 'I18', 'I28', 'I32', 'I33', 'I40']);
 const START = new Date('2025-01-01T00:00:00Z');
 
 describe('store: invoices with coupons, add-ons and taxes', () => {
@@ -58,8 +60,12 @@ describe('store: invoices with coupons, add-ons and taxes', () => {
     assert.deepEqual(await findViolations(db, chosen), []);
   });
 
-  async function subscribe(fields: object = {}): Promise<string> {
-    const planVersionId = await seedPlan(db, world, { feeMinor: '9900', unitPrice: '0.01' });
+  async function subscribe(fields: object = {}, terms: PlanTerms = {}): Promise<string> {
+    const planVersionId = await seedPlan(db, world, {
+      feeMinor: '9900',
+      unitPrice: '0.01',
+      ...terms,
+    });
     const subscriberId = await seedSubscriber(db, null);
     await db('subscribers')
       .where({ id: subscriberId })
@@ -223,6 +229,75 @@ describe('store: invoices with coupons, add-ons and taxes', () => {
     // 6000 − 4100 = 1900, and 19 % of that.
     assert.deepEqual(sums(await close(id, 1)), [6000n, 361n, 2261n]);
     assert.deepEqual(sums(await close(id, 2)), [9900n, 1881n, 11_781n]);
+  });
+
+  describe('a fee in advance', () => {
+    /** The invoice of the first interval's fee, at the start. */
+    async function ahead(subscriptionId: string): Promise<Invoice> {
+      const period = await periodAt(subscriptionId, 0);
+      const invoice = await inTransaction(db, async (tx) =>
+        invoiceAdvanceFees(tx, await lockSubscription(tx, subscriptionId), { period, now: START }),
+      );
+      return invoice ?? assert.fail('no invoice');
+    }
+
+    it('once: the first fee and the usage of its month, and not the second fee beside that', async () => {
+      const id = await subscribe({}, { billIn: 'advance' });
+      await attached(db, id, (await seedCoupon(db, { percent: '50' })).id, START);
+      await use(id, '2025-01-20T12:00:00Z', 1000n);
+      assert.deepEqual(sums(await ahead(id)), [9900n, 941n, 5891n]);
+      // 9900 + 1000 − 500, and 19 % of that.
+      assert.deepEqual(sums(await close(id, 0)), [10_900n, 1976n, 12_376n]);
+      assert.deepEqual(sums(await close(id, 1)), [9900n, 1881n, 11_781n]);
+    });
+
+    it('for two months: the first and the second fee, and the usage of both', async () => {
+      const id = await subscribe({}, { billIn: 'advance' });
+      const coupon = await seedCoupon(db, {
+        amount_minor: 1000n,
+        duration: 'repeating',
+        duration_intervals: 2,
+      });
+      await attached(db, id, coupon.id, START);
+      // 9900 − 1000, each time.
+      assert.deepEqual(sums(await ahead(id)), [9900n, 1691n, 10_591n]);
+      assert.deepEqual(sums(await close(id, 0)), [9900n, 1691n, 10_591n]);
+      await use(id, '2025-02-20T12:00:00Z', 1000n);
+      assert.deepEqual(sums(await close(id, 1)), [10_900n, 2071n, 12_971n]);
+      assert.equal((await listHeldCoupons(db, id))[0]?.intervals_used, 2);
+    });
+
+    it('a coupon that comes in mid-month is for the next fee, where nothing was used', async () => {
+      const id = await subscribe({}, { billIn: 'advance' });
+      await ahead(id);
+      const coupon = await seedCoupon(db, { percent: '50' });
+      await attached(db, id, coupon.id, new Date('2025-01-15T00:00:00Z'));
+      const first = await close(id, 0);
+      assert.deepEqual(sums(first), [9900n, 941n, 5891n]);
+      const { rows } = await db.raw<{ rows: readonly { document: { discounts: unknown } }[] }>(
+        'SELECT document FROM invoices WHERE id = ?',
+        [first.id],
+      );
+      assert.deepEqual(rows[0]?.document.discounts, [{ name: coupon.name, amount: '49.50' }]);
+      assert.deepEqual(sums(await close(id, 1)), [9900n, 1881n, 11_781n]);
+    });
+
+    it('what a coupon took for two intervals is one row of the document', async () => {
+      const id = await subscribe({}, { billIn: 'advance' });
+      const coupon = await seedCoupon(db, {
+        percent: '10',
+        duration: 'repeating',
+        duration_intervals: 9,
+      });
+      await attached(db, id, coupon.id, START);
+      await ahead(id);
+      await use(id, '2025-01-20T12:00:00Z', 1000n);
+      const { rows } = await db.raw<{ rows: readonly { document: { discounts: unknown } }[] }>(
+        'SELECT document FROM invoices WHERE id = ?',
+        [(await close(id, 0)).id],
+      );
+      assert.deepEqual(rows[0]?.document.discounts, [{ name: coupon.name, amount: '10.90' }]);
+    });
   });
 
   it('an add-on that ends is billed for its days, and no more', async () => {

@@ -370,7 +370,7 @@ const faults: readonly Fault[] = [
   [
     'I40',
     'a coupon of another interval',
-    'UPDATE coupon_uses SET interval_index = interval_index + 1',
+    'UPDATE coupon_uses SET interval_index = interval_index + 2',
   ],
   [
     'I41',

@@ -32,7 +32,7 @@ const START = new Date('2025-01-01T00:00:00Z');
 const LATER = new Date('2025-12-31T00:00:00Z');
 const minute = (index: number): Date => new Date(START.getTime() + index * 60_000);
 
-const amounts = { interval: fc.nat(2), fee: fc.bigInt(0n, 900n) };
+const amounts = { interval: fc.nat(2), fee: fc.bigInt(0n, 900n), isAhead: fc.boolean() };
 
 const addOn: AddOnTerm = {
   id: 'sad_seats',
@@ -198,21 +198,96 @@ describe('store/subscription-coupons', () => {
       assert.deepEqual(idsOf(await read(1)), [id]);
     });
 
-    it('in its last interval it leaves out fees of the next one on the same invoice', async () => {
-      const aheadChargeIds = ['fee'];
-      const whole = await give({ duration: 'once' });
-      const fees = await give({ duration: 'once', applies_to: 'fees' });
-      const twice = await give({ duration: 'repeating', duration_intervals: 2 });
-      const onOf = async (index: number): Promise<ReadonlyMap<string, Coupon['on']>> =>
-        new Map((await read(index, { aheadChargeIds })).map(({ id, on }) => [id, on]));
-      const first = await onOf(0);
-      assert.deepEqual(first.get(whole), { kind: 'invoice', exceptChargeIds: ['fee'] });
-      assert.deepEqual(first.get(fees), { kind: 'lines', chargeIds: ['sad_seats'] });
-      assert.deepEqual(first.get(twice), { kind: 'invoice' });
-      await use(db, await invoice('open'), 0, { [whole]: 1n, [fees]: 1n, [twice]: 1n });
-      const second = await onOf(1);
-      assert.deepEqual([...second.keys()], [twice]);
-      assert.deepEqual(second.get(twice), { kind: 'invoice', exceptChargeIds: ['fee'] });
+    describe('with fees of the next interval on the same invoice', () => {
+      const ahead = { kind: 'only', chargeIds: ['fee'] } as const;
+      const own = { kind: 'except', chargeIds: ['fee'] } as const;
+      const readAhead = (index: number): Promise<readonly Coupon[]> =>
+        read(index, { aheadChargeIds: ['fee'] });
+      const discount = async (
+        index: number,
+        fee: bigint,
+        calls: bigint,
+      ): Promise<readonly bigint[]> => {
+        const lines = [
+          { chargeId: 'fee', amountMinor: fee },
+          { chargeId: 'calls', amountMinor: calls },
+        ];
+        const discounts = discountLines(lines, await readAhead(index));
+        const invoiceId = await invoice('open');
+        await write(db, (tx) =>
+          recordCouponUses(tx, { invoiceId, intervalIndex: index, discounts }),
+        );
+        const left = lines.map(({ amountMinor }, at) =>
+          discounts.reduce((sum, { shares }) => sum - (shares[at] ?? 0n), amountMinor),
+        );
+        return left;
+      };
+
+      it('is two uses: of this interval, and of the next', async () => {
+        const id = await give({ duration: 'repeating', duration_intervals: 3 });
+        const off = { kind: 'percent', percent: '10' };
+        const name = (await read(0))[0]?.name;
+        assert.deepEqual(await readAhead(0), [
+          { id, name, off, on: { kind: 'invoice', among: own } },
+          { id, name, off, on: { kind: 'invoice', among: ahead }, isAhead: true },
+        ]);
+        assert.deepEqual(await discount(0, 1000n, 500n), [900n, 450n]);
+        const uses: readonly { interval_index: number; amount_minor: bigint }[] = await db(
+          'coupon_uses',
+        )
+          .where({ subscription_coupon_id: id })
+          .orderBy('interval_index');
+        assert.deepEqual(
+          uses.map((row) => [row.interval_index, row.amount_minor]),
+          [
+            [0, 50n],
+            [1, 100n],
+          ],
+        );
+        // The third interval is the fee's; its usage comes with the invoice after.
+        assert.deepEqual(await discount(1, 1000n, 500n), [900n, 450n]);
+        assert.deepEqual(await discount(2, 1000n, 500n), [1000n, 450n]);
+        assert.deepEqual(await discount(3, 1000n, 500n), [1000n, 500n]);
+      });
+
+      it('is one use of the interval that comes first, where only one is left', async () => {
+        await give({ duration: 'once' });
+        assert.deepEqual(await discount(0, 1000n, 500n), [1000n, 450n]);
+        assert.deepEqual(await discount(1, 1000n, 500n), [1000n, 500n]);
+      });
+
+      it('is of the next one, where this one has nothing to take it off', async () => {
+        await give({ duration: 'once' });
+        assert.deepEqual(await discount(0, 1000n, 0n), [900n, 0n]);
+        // Its usage is of the same interval as that fee.
+        assert.deepEqual(await discount(1, 1000n, 500n), [1000n, 450n]);
+        assert.deepEqual(await discount(2, 1000n, 500n), [1000n, 500n]);
+      });
+
+      it('has the amount of each interval, however its invoices share it', async () => {
+        await give({ amount_minor: 600n, duration: 'repeating', duration_intervals: 2 });
+        assert.deepEqual(await discount(0, 500n, 1000n), [0n, 400n]);
+        // Of the second interval 100 are left.
+        assert.deepEqual(await discount(1, 500n, 1000n), [500n, 900n]);
+        assert.deepEqual(await discount(2, 500n, 1000n), [500n, 1000n]);
+      });
+
+      it('of a coupon for fees only it is the next one alone; an endless percentage is not split', async () => {
+        const fees = await give({ applies_to: 'fees', duration: 'once' });
+        const endless = await give({ duration: 'forever' });
+        const coupons = await readAhead(0);
+        assert.deepEqual(
+          coupons.map(({ id, on, isAhead }) => [id, on, isAhead]),
+          [
+            [fees, { kind: 'lines', chargeIds: ['sad_seats'] }, undefined],
+            [fees, { kind: 'lines', chargeIds: ['fee'] }, true],
+            [endless, { kind: 'invoice' }, undefined],
+          ],
+        );
+        assert.deepEqual(await discount(0, 1000n, 500n), [810n, 450n]);
+        assert.deepEqual(idsOf(await readAhead(1)), [fees, endless]);
+        assert.deepEqual(await discount(1, 1000n, 500n), [900n, 450n]);
+      });
     });
   });
 
@@ -294,7 +369,13 @@ describe('store/subscription-coupons', () => {
     readonly amount_minor: bigint;
   };
   type Step =
-    | { readonly kind: 'issue' | 'draft'; readonly interval: number; readonly fee: bigint }
+    | {
+        readonly kind: 'issue' | 'draft';
+        readonly interval: number;
+        readonly fee: bigint;
+        /** The fee is of the next interval. */
+        readonly isAhead: boolean;
+      }
     | { readonly kind: 'void'; readonly nth: number };
 
   /** Invoices as they are worked out and issued: read, discount, record. A draft is of its interval's period, and rewritten. */
@@ -315,6 +396,7 @@ describe('store/subscription-coupons', () => {
       // oxlint-disable-next-line no-await-in-loop
       const coupons = await read(step.interval, {
         ...(step.kind === 'draft' && periodId !== null && { periodId }),
+        ...(step.isAhead && { aheadChargeIds: ['fee'] }),
       });
       const lines = [
         { chargeId: 'fee', amountMinor: step.fee },
