@@ -83,7 +83,9 @@ const hourFields = {
 };
 const usageHour = z.strictObject({
   ...hourFields,
-  quantity: z.string(),
+  quantity: z.string().meta({
+    description: 'With a sign where events were corrected: a row of its own for each correction.',
+  }),
   max_quantity: z.string(),
   latest_quantity: z.string(),
   latest_at: instantText(),
