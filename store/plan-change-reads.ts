@@ -1,7 +1,7 @@
 /** Changes of plan as rows: what is planned, what has been done. */
 import type { PlanDefinition } from '../billing/plan.ts';
 import type { Reader } from './db.ts';
-import { selectRow } from './query.ts';
+import { type Page, type PageArgs, selectPage, selectRow } from './query.ts';
 
 export type PlanChange = {
   readonly id: string;
@@ -45,4 +45,42 @@ export async function hasChangedPlan(db: Reader, subscriptionId: string): Promis
     subscriptionId,
   ]);
   return row !== null;
+}
+
+/** A change with the names of its plans and the invoice that it issued. */
+export type PlanChangeRead = {
+  readonly id: string;
+  readonly from_plan_id: string;
+  readonly from_plan_name: string;
+  readonly from_version: number;
+  readonly to_plan_id: string;
+  readonly to_plan_name: string;
+  readonly to_version: number;
+  readonly timing: 'now' | 'period_end';
+  readonly resets_interval: boolean;
+  readonly effective_at: Date;
+  readonly state: 'scheduled' | 'applied' | 'canceled';
+  readonly invoice_id: string | null;
+  readonly created_at: Date;
+};
+
+/** The changes of a subscription's plan, newest first. */
+export async function listPlanChanges(
+  db: Reader,
+  subscriptionId: string,
+  page: PageArgs,
+): Promise<Page<PlanChangeRead>> {
+  return selectPage(
+    db,
+    {
+      columns: `t.id, f.plan_id AS from_plan_id, fp.name AS from_plan_name, f.version AS from_version, v.plan_id AS to_plan_id,
+        vp.name AS to_plan_name, v.version AS to_version, t.timing, t.resets_interval, t.effective_at, t.state,
+        (SELECT i.id FROM invoices i WHERE i.business_key = 'change:' || t.id) AS invoice_id, t.created_at`,
+      from: `plan_changes t JOIN plan_versions f ON f.id = t.from_version_id JOIN plans fp ON fp.id = f.plan_id
+        JOIN plan_versions v ON v.id = t.to_version_id JOIN plans vp ON vp.id = v.plan_id`,
+      where: 't.subscription_id = :subscription',
+      bindings: { subscription: subscriptionId },
+    },
+    page,
+  );
 }

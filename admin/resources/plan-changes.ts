@@ -5,7 +5,12 @@ import { formatAmount } from '../../billing/money.ts';
 import { recurringFee } from '../../billing/plan-change.ts';
 import { newId } from '../../store/ids.ts';
 import { findInvoice, invoiceKeys } from '../../store/invoices.ts';
-import { findPlanChange, type PlanChange } from '../../store/plan-change-reads.ts';
+import {
+  findPlanChange,
+  listPlanChanges,
+  type PlanChange,
+  type PlanChangeRead,
+} from '../../store/plan-change-reads.ts';
 import { previewPlanChange } from '../../store/plan-change-preview.ts';
 import { findVersion, publishedVersion, type PlanVersionRow } from '../../store/plans.ts';
 import type { SubscriptionRead } from '../../store/subscription-reads.ts';
@@ -21,7 +26,17 @@ import {
   upcomingToWire,
 } from './invoice-shapes.ts';
 import { requirePlan } from './plans.ts';
-import { amountText, answers, instantText, wireInstant } from './shared.ts';
+import {
+  amountText,
+  answers,
+  instantText,
+  listBody,
+  listExample,
+  listOfAnswers,
+  listQuery,
+  pageArgs,
+  wireInstant,
+} from './shared.ts';
 import {
   afterCommand,
   refused,
@@ -50,6 +65,28 @@ const PlanChangeAnswer = z
     subscription: Subscription,
   })
   .meta({ id: 'PlanChange' });
+
+const PlanOfChange = z
+  .strictObject({
+    plan_id: z.string(),
+    plan_name: z.string(),
+    version: z.number().int(),
+  })
+  .meta({ id: 'PlanOfChange' });
+const PastPlanChange = z
+  .strictObject({
+    id: z.string(),
+    object: z.literal('plan_change'),
+    state: z.enum(['scheduled', 'applied', 'canceled']),
+    from: PlanOfChange,
+    to: PlanOfChange,
+    when: z.enum(['now', 'period_end']),
+    effective_at: instantText(),
+    resets_interval: z.boolean(),
+    invoice_id: z.string().nullable(),
+    created_at: instantText(),
+  })
+  .meta({ id: 'PastPlanChange' });
 
 const PlanChangePreviewAnswer = z
   .strictObject({
@@ -82,6 +119,18 @@ const changeExample = {
   resets_interval: false,
   invoice_id: null,
   subscription: subscriptionExample,
+};
+const pastExample = {
+  id: changeExample.id,
+  object: 'plan_change',
+  state: 'applied',
+  from: { plan_id: 'plan_1h2k9x0q7w3m1n8b4v6c2z', plan_name: 'Starter', version: 1 },
+  to: { plan_id: 'plan_5h2k9x0q7w3m1n8b4v6c2z', plan_name: 'Pro', version: 2 },
+  when: 'now',
+  effective_at: changeExample.effective_at,
+  resets_interval: false,
+  invoice_id: 'inv_5h2k9x0q7w3m1n8b4v6c2z',
+  created_at: '2025-01-16T09:00:00.000Z',
 };
 const previewExample = {
   object: 'plan_change_preview',
@@ -306,4 +355,39 @@ const keepPlan = route({
   },
 });
 
-export const planChangeRoutes: readonly Route[] = [changePlan, preview, keepPlan];
+const list = route({
+  operationId: 'listPlanChanges',
+  method: 'get',
+  path: '/subscriptions/{subscription_id}/plan_changes',
+  tag: 'Subscriptions',
+  summary: "List the changes of a subscription's plan",
+  roles: readers,
+  query: listQuery,
+  answers: answers(200, {
+    description: 'Newest first.',
+    schema: listOfAnswers(PastPlanChange, 'PlanChangeList'),
+    example: listExample(pastExample),
+  }),
+  handle: async (call, { query }) => {
+    const row = await requireSubscription(call);
+    const page = await listPlanChanges(call.db, row.id, pageArgs(query));
+    return { status: 200, body: listBody(page, pastToWire) };
+  },
+});
+
+function pastToWire(row: PlanChangeRead): z.output<typeof PastPlanChange> {
+  return {
+    id: row.id,
+    object: 'plan_change',
+    state: row.state,
+    from: { plan_id: row.from_plan_id, plan_name: row.from_plan_name, version: row.from_version },
+    to: { plan_id: row.to_plan_id, plan_name: row.to_plan_name, version: row.to_version },
+    when: row.timing,
+    effective_at: wireInstant(row.effective_at),
+    resets_interval: row.resets_interval,
+    invoice_id: row.invoice_id,
+    created_at: wireInstant(row.created_at),
+  };
+}
+
+export const planChangeRoutes: readonly Route[] = [changePlan, preview, keepPlan, list];

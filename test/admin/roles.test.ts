@@ -53,6 +53,7 @@ const allowed: Readonly<Record<string, readonly Role[]>> = {
   changeSubscriptionPlan: ['admin', 'operator'],
   previewPlanChange: ['admin', 'operator', 'reader'],
   cancelPlanChange: ['admin', 'operator'],
+  listPlanChanges: ['admin', 'operator', 'reader'],
   listPeriods: ['admin', 'operator', 'reader'],
   closePeriod: ['admin', 'operator'],
   showConstraints: ['admin', 'operator', 'reader'],
