@@ -118,6 +118,8 @@ CREATE TABLE subscription_coupons (
   created_at timestamptz NOT NULL DEFAULT now(),
   removed_at timestamptz
 );
+CREATE INDEX subscription_coupons_by_coupon ON subscription_coupons (coupon_id);
+CREATE INDEX subscription_coupons_by_subscription ON subscription_coupons (subscription_id, created_at);
 CREATE UNIQUE INDEX coupon_held_once ON subscription_coupons (subscription_id, coupon_id) WHERE removed_at IS NULL;
 CREATE TABLE subscription_add_ons (
   id text PRIMARY KEY CHECK (id ~ '^sad_[0-9a-z]{22}$'),

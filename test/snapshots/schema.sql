@@ -829,6 +829,8 @@ TABLE subscription_coupons
   CONSTRAINT subscription_coupons_pkey PRIMARY KEY (id)
   CONSTRAINT subscription_coupons_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
   CREATE UNIQUE INDEX coupon_held_once ON public.subscription_coupons USING btree (subscription_id, coupon_id) WHERE (removed_at IS NULL)
+  CREATE INDEX subscription_coupons_by_coupon ON public.subscription_coupons USING btree (coupon_id)
+  CREATE INDEX subscription_coupons_by_subscription ON public.subscription_coupons USING btree (subscription_id, created_at)
 
 TABLE subscriptions
   id text NOT NULL
