@@ -1,5 +1,6 @@
 /** Examples of the field whose inputs are not uniform, in our own words, under our own conventions. */
 import assert from 'node:assert/strict';
+import { creditNote } from '../../billing/credit-note.ts';
 import { type Coupon, discountLines } from '../../billing/discount.ts';
 import {
   anniversaryAt,
@@ -9,12 +10,16 @@ import {
   intervalIndexAt,
   trialEnd,
 } from '../../billing/periods.ts';
+import type { BillableDefinition } from '../../billing/plan.ts';
+import { thresholdInvoice } from '../../billing/progressive.ts';
 import { prorate, ratioLeft } from '../../billing/ratio.ts';
 import { type Taxation } from '../../billing/tax.ts';
 import { totalUp } from '../../billing/totals.ts';
+import { bill, january } from './bill.ts';
 
 const utc = (text: string): number => Date.parse(`${text}Z`);
 const monthly = { unit: 'month', count: 1 } as const;
+const daily = { unit: 'day', count: 1, billing_time: 'calendar' } as const;
 
 describe('billing › examples › the local day decides', () => {
   it('a calendar month in Kolkata begins when it is the 1st there, once', () => {
@@ -50,6 +55,32 @@ describe('billing › examples › the local day decides', () => {
     assert.equal(totalUp(lines, { coupons: [], taxation, balanceMinor: 0n }).totalMinor, 4_715n);
   });
 
+  it('what is cancelled on its first day is given back but for that day, with its tax', () => {
+    const start = utc('2023-02-08T00:00');
+    const back = (zone: string): bigint => {
+      const month = calendarIntervalAt(start, zone, monthly);
+      const paid = prorate(5_000n, ratioLeft(start, month, zone, 'day'));
+      const nextDay = boundary(start, zone, daily, 1);
+      const left = ratioLeft(nextDay, { startMs: start, endMs: month.endMs }, zone, 'day');
+      const result = creditNote(
+        {
+          lines: [{ chargeId: 'fee', amountMinor: paid }],
+          discounts: [],
+          taxation: { kind: 'exclusive', rates: { general: [{ name: 'VAT', percent: '20' }] } },
+        },
+        new Map(),
+        { kind: 'lines', amounts: new Map([[0, prorate(paid, left)]]) },
+      );
+      return result.kind === 'ok' ? result.note.totalMinor : -1n;
+    };
+    // 20 of 21 days of 37.50 are 35.71; in Los Angeles 21 of 22 days of 39.29 are 37.50. With a fifth of each on top.
+    assert.deepEqual(['UTC', 'Asia/Tokyo', 'America/Los_Angeles'].map(back), [
+      4_285n,
+      4_285n,
+      4_500n,
+    ]);
+  });
+
   it('ten days of trial, then what is left of the calendar month: 17 of 31 days', () => {
     const end = trialEnd(utc('2024-03-05T12:12'), 10, 'UTC');
     assert.equal(end, utc('2024-03-15T12:12'));
@@ -80,6 +111,70 @@ describe('billing › examples › the local day decides', () => {
     const february = { startMs: utc('2024-02-01T00:00'), endMs: utc('2024-03-01T00:00') };
     const left = ratioLeft(utc('2024-02-16T00:00'), february, 'UTC', 'day');
     assert.equal(10_000n - prorate(10_000n, left), 5_172n);
+  });
+});
+
+describe('billing › examples › usage that is invoiced before the interval ends', () => {
+  const definition: BillableDefinition = {
+    currency: 'EUR',
+    credits: null,
+    charges: [
+      { kind: 'recurring', id: 'chg_fee', display_name: 'Plan', amount_minor: '3100' },
+      {
+        kind: 'usage',
+        id: 'chg_use',
+        display_name: 'Standard rate',
+        meter: {
+          ...{ id: 'mtr_1', key: 'calls', name: 'Calls', unit_one: 'call', unit_other: 'calls' },
+          ...{ scale: 0, aggregation: 'SUM' },
+        },
+        price: { model: 'per_unit', unit_price: '1' },
+        included_units: '0',
+      },
+    ],
+  };
+  const rows = (...quantities: readonly bigint[]) =>
+    quantities.map((quantity, hour) => ({
+      ...{ quantity, eventCount: 1n, maxQuantity: quantity, latestQuantity: quantity },
+      latestAt: new Date(january.startMs + hour * 3_600_000),
+    }));
+  const invoices = (thresholds: readonly bigint[], uses: readonly bigint[]) => {
+    let invoiced = 0;
+    const totals: bigint[] = [];
+    const issue = (upTo: number, isLast: boolean): void => {
+      const part = bill(definition, {
+        usage: [
+          {
+            meterId: 'mtr_1',
+            billedBefore: rows(...uses.slice(0, invoiced)),
+            thisPeriod: rows(...uses.slice(invoiced, upTo)),
+          },
+        ],
+        feeDue: isLast,
+        minimum: isLast ? 'now' : 'later',
+      });
+      totals.push(part.totalMinor);
+      invoiced = upTo;
+    };
+    for (let count = 1; count <= uses.length; count += 1) {
+      const cost = (from: number, to: number): bigint =>
+        uses.slice(from, to).reduce((sum, use) => sum + use * 100n, 0n);
+      const due = thresholdInvoice(thresholds, {
+        ratedMinor: cost(0, count),
+        billedMinor: cost(0, invoiced),
+      });
+      if (due !== null) issue(count, false);
+    }
+    issue(uses.length, true);
+    return totals;
+  };
+
+  it('what was invoiced at the threshold is not charged again at the end', () => {
+    // 31.00 + 400.00 − 200.00
+    assert.deepEqual(invoices([20_000n], [200n, 200n]), [20_000n, 23_100n]);
+  });
+  it('the second threshold invoices all that came since the first; the end has the fee alone', () => {
+    assert.deepEqual(invoices([20_000n, 50_000n], [200n, 200n, 200n]), [20_000n, 40_000n, 3_100n]);
   });
 });
 
@@ -183,6 +278,8 @@ describe('billing › examples › coupons with two rates of tax', () => {
       balanceMinor: 0n,
     });
     assert.equal(totals.subtotalMinor - totals.discountMinor, 16_500n);
+    // 141.0588 at 10 % is 14.1059, 23.9412 at 20 % is 4.7882. Rounded once for each rate they make 14.11 + 4.79 = 18.90;
+    // rounded on each line it would be 18.87, and rounded as one sum 18.89.
     assert.deepEqual(
       totals.taxes.map((tax) => [tax.percent, tax.baseMinor, tax.amountMinor]),
       [
