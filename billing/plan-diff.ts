@@ -263,9 +263,9 @@ function creditPart(terms: CreditTerms, plan: PlanDefinition): Part {
 function burnParts(terms: CreditTerms | null): readonly Part[] {
   return (terms?.burn ?? []).map((rate) => ({
     path: `credits.burn.${rate.meter_key}`,
-    subject: `The cost of ${rate.meter_key} in credits`,
+    subject: `The burn rate of ${rate.meter_key}`,
     summary: burnText(rate),
-    facts: [{ name: 'credits', noun: 'credits', value: burnText(rate) }],
+    facts: [{ name: 'credits', noun: 'amount', value: burnText(rate) }],
   }));
 }
 

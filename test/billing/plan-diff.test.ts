@@ -260,6 +260,228 @@ describe('billing/plan-diff › what changed', () => {
   }
 });
 
+describe('billing/plan-diff › every sentence', () => {
+  const rich: PlanDefinition = plan({
+    charges: [
+      {
+        ...usage,
+        included_units: '1500',
+        minimum_minor: '100',
+        maximum_minor: '900',
+        tax_rate_ids: ['txr_a'],
+      },
+      fee,
+      { kind: 'one_time', id: 'chg_3', display_name: 'Setup', amount_minor: '500' },
+    ],
+    features: [{ ...seats, meter_key: 'api_calls' }],
+    credits,
+    commitment_minor: '100',
+    invoice_threshold_minor: '200',
+  });
+  const other: PlanDefinition = {
+    currency: 'USD',
+    interval: { unit: 'year', count: 2 },
+    billing_time: 'calendar',
+    proration: 'second',
+    prices_include_tax: true,
+    commitment_minor: '300',
+    invoice_threshold_minor: '400',
+    charges: [
+      {
+        kind: 'usage',
+        id: 'chg_7',
+        display_name: 'Requests',
+        meter: {
+          ...{ id: 'mtr_1', key: 'requests', name: 'Requests', unit_one: 'request' },
+          ...{ unit_other: 'requests', scale: 2, aggregation: 'COUNT' },
+        },
+        price: { model: 'per_unit', unit_price: '2' },
+        included_units: '100',
+        minimum_minor: '200',
+        maximum_minor: '1000',
+        tax_rate_ids: ['txr_b', 'txr_a'],
+      },
+      { ...fee, amount_minor: '3000', bill_in: 'advance', tax_rate_ids: ['txr_b'] },
+      { kind: 'one_time', id: 'chg_8', display_name: 'Setup', amount_minor: '600' },
+    ],
+    features: [
+      { ...seats, meter_key: 'tokens', limit: '5', limit_type: 'SOFT', reset_interval: 'day' },
+    ],
+    rate_limits: [{ kind: 'rate', name: 'burst', limit: 1000, window_ms: 86_400_000 }],
+    credits: {
+      unit: 'token',
+      included_micro: '1000000',
+      overage: { enabled: false, credit_price: '0.04' },
+      credit_price: '0.5',
+      burn: [{ meter_key: 'api_calls', micro_per_unit: '500000' }],
+    },
+  };
+  const requests = 'the charge "Requests"';
+  const sentences = [
+    'The billing interval of the plan changes from month to 2 years.',
+    'The billing time of the plan changes from anniversary to calendar.',
+    'The proration of the plan changes from by the day to by the second.',
+    'The tax of the plan changes from added to the prices to included in the prices.',
+    'The commitment of the plan changes from $1.00 to $3.00.',
+    'The invoice threshold of the plan changes from $2.00 to $4.00.',
+    `The label of ${requests} changes from Calls to Requests.`,
+    `The price of ${requests} changes from $0.001 per unit to $2.00 per unit.`,
+    `The allowance of ${requests} changes from 1,500 to 1.`,
+    `The minimum of ${requests} changes from $1.00 to $2.00.`,
+    `The maximum of ${requests} changes from $9.00 to $10.00.`,
+    `The meter key of ${requests} changes from api_calls to requests.`,
+    `The meter name of ${requests} changes from API Calls to Requests.`,
+    `The unit of ${requests} changes from call / calls to request / requests.`,
+    `The scale of ${requests} changes from 0 to 2.`,
+    `The aggregation of ${requests} changes from SUM to COUNT.`,
+    `The own tax of ${requests} changes from txr_a to txr_a, txr_b.`,
+    'The amount of the charge "Seat" changes from $29.00 to $30.00.',
+    'The billing of the charge "Seat" changes from in arrears to in advance.',
+    'The own tax of the charge "Seat" is new: txr_b.',
+    'The amount of the charge "Setup" changes from $5.00 to $6.00.',
+    'The limit of the feature "seats" changes from 1,000 to 5.',
+    'The kind of limit of the feature "seats" changes from HARD to SOFT.',
+    'The reset interval of the feature "seats" changes from period to day.',
+    'The meter of the feature "seats" changes from api_calls to tokens.',
+    'The limit of the rate limit "burst" changes from 100 in 1 minute to 1,000 in 1 day.',
+    'The unit of the sale of credits changes from credit to token.',
+    'The allowance of the sale of credits changes from 1,000 credits to 1 token.',
+    'The price of a credit of the sale of credits is new: $0.50 per credit.',
+    'The overage of the sale of credits changes from on, $0.03 per credit to off, $0.04 per credit.',
+    'The amount of the burn rate of api_calls changes from 1 credit for one smallest unit of api_calls to 0.5 credits for one smallest unit of api_calls.',
+  ];
+
+  it('of what changed', () => {
+    assert.deepEqual(
+      diffPlans(rich, other).map(({ sentence }) => sentence),
+      sentences,
+    );
+  });
+
+  it('is at the path of what it is of', () => {
+    assert.deepEqual(
+      diffPlans(rich, other).map(({ path }) => path),
+      [
+        ...['interval', 'billing_time', 'proration', 'prices_include_tax', 'commitment'],
+        'invoice_threshold',
+        ...['display_name', 'price', 'included_units', 'minimum', 'maximum'].map(
+          (name) => `charges.usage.requests.${name}`,
+        ),
+        ...['key', 'name', 'unit', 'scale', 'aggregation'].map(
+          (name) => `charges.usage.requests.meter.${name}`,
+        ),
+        'charges.usage.requests.tax_rates',
+        ...['amount', 'bill_in', 'tax_rates'].map((name) => `charges.recurring.seat.${name}`),
+        'charges.one_time.setup.amount',
+        ...['limit', 'limit_type', 'reset_interval', 'meter'].map(
+          (name) => `features.seats.${name}`,
+        ),
+        'rate_limits.burst.limit',
+        ...['unit', 'included', 'credit_price', 'overage'].map((name) => `credits.${name}`),
+        'credits.burn.api_calls.credits',
+      ],
+    );
+  });
+
+  it('of what is new, and of what is gone', () => {
+    const bare = plan({ charges: [], features: [], rate_limits: [] });
+    const full = plan({
+      charges: [
+        usage,
+        { ...usage, id: 'x', meter: { ...calls, id: 'mtr_2', key: 'tokens' } },
+        fee,
+        fee,
+      ],
+      features: [seats, { ...seats, key: 'rooms', limit: null }],
+      rate_limits: [
+        { kind: 'rate', name: 'a', limit: 1, window_ms: 1 },
+        { kind: 'rate', name: 'b', limit: 1, window_ms: 2000 },
+        { kind: 'rate', name: 'c', limit: 1, window_ms: 7_200_000 },
+        { kind: 'concurrency', name: 'd', limit: 4 },
+      ],
+      credits,
+    });
+    assert.deepEqual(
+      diffPlans(bare, full).map(({ path, after }) => [path, after]),
+      [
+        ['charges.usage.api_calls', '$0.001 per unit'],
+        ['charges.usage.tokens', '$0.001 per unit'],
+        ['charges.recurring.seat', '$29.00'],
+        ['charges.recurring.seat_2', '$29.00'],
+        ['features.seats', 'HARD limit of 1,000 each period'],
+        ['features.rooms', 'without a limit'],
+        ['rate_limits.a', '1 in 1 ms'],
+        ['rate_limits.b', '1 in 2 seconds'],
+        ['rate_limits.c', '1 in 2 hours'],
+        ['rate_limits.d', '4 at once'],
+        ['credits', '1,000 credits included; 1 credit for one smallest unit of api_calls'],
+      ],
+    );
+    assert.deepEqual(
+      diffPlans(full, bare).map(({ sentence }) => sentence),
+      [
+        'The charge "Calls" is gone; it was: $0.001 per unit.',
+        'The charge "Calls" is gone; it was: $0.001 per unit.',
+        'The charge "Seat" is gone; it was: $29.00.',
+        'The charge "Seat" is gone; it was: $29.00.',
+        'The feature "seats" is gone; it was: HARD limit of 1,000 each period.',
+        'The feature "rooms" is gone; it was: without a limit.',
+        'The rate limit "a" is gone; it was: 1 in 1 ms.',
+        'The rate limit "b" is gone; it was: 1 in 2 seconds.',
+        'The rate limit "c" is gone; it was: 1 in 2 hours.',
+        'The rate limit "d" is gone; it was: 4 at once.',
+        'The sale of credits is gone; it was: 1,000 credits included; 1 credit for one smallest unit of api_calls.',
+      ],
+    );
+  });
+});
+
+describe('billing/price-text', () => {
+  const tiers = [
+    { up_to: '1000', unit_price: '0.002', flat_fee: '0' },
+    { up_to: null, unit_price: '0.001', flat_fee: '5' },
+  ];
+  const rows: readonly (readonly [Price, string])[] = [
+    [{ model: 'per_unit', unit_price: '0.5' }, '$0.50 per unit'],
+    [
+      { model: 'graduated', tiers },
+      'graduated, up to 1,000 at $0.002, all above at $0.001 plus $5.00',
+    ],
+    [{ model: 'volume', tiers }, 'volume, up to 1,000 at $0.002, all above at $0.001 plus $5.00'],
+    [
+      {
+        model: 'stairstep',
+        tiers: [
+          { up_to: '10', flat_fee: '1' },
+          { up_to: null, flat_fee: '3' },
+        ],
+      },
+      'in steps, up to 10 for $1.00, all above for $3.00',
+    ],
+    [
+      { model: 'package', package_size: '1000', package_price: '0.5' },
+      '$0.50 for each begun package of 1,000',
+    ],
+    [
+      { model: 'package', package_size: '1000', package_price: '0.5', round: 'up' },
+      '$0.50 for each begun package of 1,000',
+    ],
+    [
+      { model: 'package', package_size: '1000', package_price: '0.5', round: 'down' },
+      '$0.50 for each full package of 1,000',
+    ],
+    [
+      { model: 'percentage', percent: '2.9', fixed_fee: '0.3', free_events: '0' },
+      '2.9% plus $0.30 for each event',
+    ],
+    [
+      { model: 'percentage', percent: '2.9', fixed_fee: '0.3', free_events: '1000' },
+      '2.9% plus $0.30 for each event past the first 1,000',
+    ],
+  ];
+  for (const [of, text] of rows) it(text, () => assert.equal(priceText(of, 'USD'), text));
+});
+
 const decimals = fc.constantFrom('0', '0.001', '0.5', '2', '12.25');
 const minors = fc.constantFrom('1', '500', '2900');
 const bound = fc.constantFrom('10', '1000');

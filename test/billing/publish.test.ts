@@ -678,6 +678,135 @@ describe('billing/publish › refuses, each by name and with its mend', () => {
   });
 });
 
+describe('billing/publish › words', () => {
+  const say = (more: Partial<PlanDraft>): readonly (readonly [string, string, string])[] => {
+    const result = publishPlan(draft(more));
+    assert.ok(result.kind === 'refused');
+    return result.faults.map(({ field, message, mend }) => [field, message, mend]);
+  };
+  const money = { ...calls, scale: 2 };
+
+  it('of a fee in advance that is none', () => {
+    assert.deepEqual(say({ charges: [charge({ bill_in: 'advance' })] }), [
+      [
+        'charges[0].bill_in',
+        'the USAGE charge "API calls" is billed in advance, which is for recurring fees',
+        'Use bill_in arrears, or a RECURRING charge.',
+      ],
+    ]);
+  });
+
+  it('of tax rates', () => {
+    const tax_rates = [{ id: 'txr_1', lookup_id: 'vat', archived_at: new Date(0) }];
+    assert.deepEqual(say({ charges: [charge({ tax_rate_ids: ['txr_1', 'txr_2'] })], tax_rates }), [
+      [
+        'charges[0].tax_rates',
+        'tax rate "vat" is archived',
+        'Take the charge out and add it with a tax rate that is in use, or without one.',
+      ],
+      [
+        'charges[0].tax_rates',
+        'there is no tax rate "txr_2"',
+        'Take the charge out and add it with a tax rate that is in use, or without one.',
+      ],
+    ]);
+  });
+
+  it('of percentages', () => {
+    const counted = { ...money, scale: 0, aggregation: 'COUNT' } as const;
+    assert.deepEqual(say({ meters: [counted], charges: [charge({ price: card })] }), [
+      [
+        'charges[0].meter_id',
+        'a percentage is of an amount of money, and meter api_calls is a COUNT',
+        'Use a SUM meter that adds up amounts, or another price model.',
+      ],
+    ]);
+    assert.deepEqual(
+      say({ meters: [money], currency: 'KWD', charges: [charge({ price: card })] }),
+      [
+        [
+          'charges[0].meter_id',
+          'meter api_calls has the scale 2: amounts of KWD with 3 places do not fit in it',
+          'Use a meter with a scale of at least 3, so that its smallest unit is no more than that of the currency.',
+        ],
+      ],
+    );
+    const bad = { ...card, percent: '101', fixed_fee: 'x', free_events: '-1' };
+    assert.deepEqual(say({ meters: [money], charges: [charge({ price: bad })] }), [
+      [
+        'charges[0].price.percent',
+        '101 percent is more than the whole amount',
+        'Give a percentage from 0 to 100, such as "2.9".',
+      ],
+      [
+        'charges[0].price.fixed_fee',
+        '"x" is not a price',
+        'Give a decimal from zero up with at most 12 places, such as "0.001".',
+      ],
+      [
+        'charges[0].price.free_events',
+        '"-1" is no number of events',
+        'Give a whole number from 0 to 999999999999999.',
+      ],
+    ]);
+    const all = { ...card, percent: '100' };
+    assert.deepEqual(codes(draft({ meters: [money], charges: [charge({ price: all })] })), []);
+  });
+
+  it('of bounds', () => {
+    assert.deepEqual(say({ charges: [charge({ minimum_minor: 200n, maximum_minor: 100n })] }), [
+      [
+        'charges[0].minimum',
+        'the minimum $2.00 of "API calls" is above its maximum $1.00',
+        'Give a minimum of at most $1.00, or raise the maximum.',
+      ],
+    ]);
+    assert.deepEqual(say({ charges: [charge({ maximum_minor: 0n })] }), [
+      [
+        'charges[0].maximum',
+        'the charge "API calls" costs at most nothing, so it never bills',
+        'Give a maximum above zero, or none.',
+      ],
+    ]);
+  });
+
+  it('of terms that can never matter', () => {
+    assert.deepEqual(
+      say({
+        charges: [],
+        base_price_minor: 100n,
+        invoice_threshold_minor: 1n,
+        commitment_minor: 100n,
+      }),
+      [
+        [
+          'invoice_threshold',
+          'nothing that is used costs anything, so the threshold is never reached',
+          'Add a USAGE charge or overage, or remove invoice_threshold.',
+        ],
+        [
+          'commitment',
+          'the recurring fees alone come to the commitment, so it never costs anything',
+          'Give a commitment above the recurring fees, which count towards it, or remove it.',
+        ],
+      ],
+    );
+    const off = { ...credits, overage: { enabled: false, credit_price: '1' } };
+    const without = { charges: [], base_price_minor: 1n, invoice_threshold_minor: 1n };
+    assert.deepEqual(codes(draft({ ...without, credit_terms: off })), ['term_without_effect']);
+    const once = charge({ type: 'ONE_TIME', meter_id: null, price: { amount_minor: '500' } });
+    assert.deepEqual(codes(draft({ charges: [charge(), once], commitment_minor: 500n })), []);
+  });
+
+  it('of steps', () => {
+    const price = steps(['10', '1'], ['5', '2'], [null, '-1']);
+    assert.deepEqual(
+      say({ charges: [charge({ price })] }).map(([field]) => field),
+      ['charges[0].price.tiers[1]', 'charges[0].price.tiers[2].flat_fee'],
+    );
+  });
+});
+
 describe('billing/tiers › tiersOfRanges', () => {
   const range = (from: string, to: string | null): TierRange => ({ from, to, unit_price: '1' });
   const bounds = (ranges: readonly TierRange[]): readonly (string | null)[] | string => {
