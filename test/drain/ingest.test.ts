@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 
 import { pino } from 'pino';
 
+import { aggregate } from '../../billing/rate.ts';
 import { startDrain, type DrainProcess } from '../../drain/process.ts';
 import { startIngest, type Ingest } from '../../drain/ingest.ts';
 import { openShardMap, type ShardMap } from '../../drain/shard-map.ts';
@@ -15,9 +16,10 @@ import {
   type NewExternalEvent,
   waitForCounted,
 } from '../../store/external-events.ts';
+import { newId } from '../../store/ids.ts';
 import { waitForApplied } from '../../store/projection.ts';
 import { selectRows } from '../../store/query.ts';
-import { isDrained } from '../../store/usage.ts';
+import { isDrained, usageForInterval } from '../../store/usage.ts';
 import { until } from '../support/until.ts';
 import {
   type Catalogue,
@@ -134,6 +136,25 @@ describe('drain/ingest', () => {
       opId: first.opId,
       result: results.get(first.opId),
     });
+  });
+
+  it('counts the values that the sender gave, through the shard and the drain', async () => {
+    await control.db('meters').insert({
+      ...{ id: newId('mtr'), environment: 'test', lookup_id: 'users', name: 'Users' },
+      ...{ unit_one: 'user', unit_other: 'users', aggregation: 'UNIQUE_COUNT' },
+    });
+    const of = (id: string, value: string): NewExternalEvent => {
+      const made = event(id);
+      const quantities = [{ meter: 'users', quantity: 1, value }];
+      return { ...made, usage: { ...made.usage, quantities } };
+    };
+    const inserted = await insert([of('u1', 'ada'), of('u2', 'grace'), of('u3', 'ada')]);
+    count((request) => shards.record(request));
+    await committed(inserted.map(({ opId }) => opId));
+    const rows = await usageForInterval(control.db, ada.subscriptionId, 0);
+    const ofMeter = rows.filter(({ meterKey }) => meterKey === 'users');
+    assert.equal(aggregate(ofMeter, 'UNIQUE_COUNT'), 2n);
+    assert.equal(aggregate(ofMeter, 'COUNT'), 3n);
   });
 
   it('counts each event once when every second reply is lost, before or after the shard did it', async () => {
