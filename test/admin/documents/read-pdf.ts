@@ -25,7 +25,7 @@ export async function readPdf(file: Buffer): Promise<ReadPdf> {
       items.map((item) => ('str' in item ? item.str + (item.hasEOL ? '\n' : '') : '')).join(''),
     ),
     language: 'Language' in info ? info.Language : null,
-    info: { ...info },
+    info: Object.fromEntries(Object.entries(info)),
     isTagged: marks?.Marked === true,
     sizes: pages.map(({ view }) => [Number(view[2]), Number(view[3])]),
     roles: trees.map((tree) => rolesOf(tree)),
