@@ -39,11 +39,13 @@ export type Terms = Partial<Omit<PlanDefinition, 'charges'>> & {
   readonly isAhead?: boolean;
   readonly price?: Price;
   readonly included?: string;
+  readonly minimum?: string;
+  readonly maximum?: string;
   readonly more?: readonly Charge[];
 };
 
 export function definitionOf(world: World, terms: Terms): PlanDefinition {
-  const { fee, isAhead, price, included, more, ...rest } = terms;
+  const { fee, isAhead, price, included, minimum, maximum, more, ...rest } = terms;
   return {
     ...{ currency: 'USD', interval: { unit: 'month', count: 1 }, billing_time: 'anniversary' },
     charges: [
@@ -62,6 +64,8 @@ export function definitionOf(world: World, terms: Terms): PlanDefinition {
             {
               ...({ kind: 'usage', id: newId('chg'), display_name: 'Calls' } as const),
               ...{ meter: meterOf(world), price, included_units: included ?? '0' },
+              ...(minimum !== undefined && { minimum_minor: minimum }),
+              ...(maximum !== undefined && { maximum_minor: maximum }),
             },
           ]),
       ...(more ?? []),

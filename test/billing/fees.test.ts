@@ -1,0 +1,190 @@
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import {
+  type CoveringLine,
+  dueAddOnFees,
+  dueFees,
+  type FeeStretch,
+  wholeInterval,
+} from '../../billing/fees.ts';
+import type { AddOnTerm } from '../../billing/invoice.ts';
+import { feeLine } from '../../billing/line.ts';
+import type { Span } from '../../billing/ratio.ts';
+
+const utc = (text: string): number => Date.parse(`${text}Z`);
+const span = (from: string, until: string): Span => ({ startMs: utc(from), endMs: utc(until) });
+const january = span('2025-01-01T00:00', '2025-02-01T00:00');
+const of = { interval: january, whole: january, zone: 'UTC', lines: [], isAhead: false } as const;
+
+function stretch(name: string, covers: Span, more: Partial<FeeStretch> = {}): FeeStretch {
+  return {
+    ...covers,
+    ...{ planVersionId: `pver_${name}`, proration: 'day' },
+    charges: [{ kind: 'recurring', id: `chg_${name}`, display_name: name, amount_minor: '3100' }],
+    ...more,
+  };
+}
+const line = (name: string, covers: Span, isGivenBack = false): CoveringLine => ({
+  ...{ chargeId: `chg_${name}`, covers, isGivenBack },
+});
+const texts = (
+  stretches: readonly FeeStretch[],
+  lines: readonly CoveringLine[] = [],
+  more: Partial<Parameters<typeof dueFees>[1]> = {},
+): readonly string[] =>
+  dueFees(stretches, { ...of, lines, ...more }).map((fee) => {
+    const { description, amountMinor } = feeLine(fee, { currency: 'USD', zone: of.zone });
+    return `${description} ${amountMinor}`;
+  });
+
+describe('billing/fees › due', () => {
+  const early = span('2025-01-01T00:00', '2025-01-11T15:00');
+  const later = span('2025-01-11T15:00', '2025-02-01T00:00');
+  it('the whole, unless a line covers it', () => {
+    assert.deepEqual(texts([stretch('A', january)]), ['A 3100']);
+    assert.deepEqual(texts([stretch('A', january)], [line('A', january)]), []);
+    assert.deepEqual(texts([stretch('A', january)], [line('B', january)]), ['A 3100']);
+  });
+  it('each stretch by its days; the day of a change belongs to what comes after it', () => {
+    assert.deepEqual(texts([stretch('A', early), stretch('B', later)]), [
+      'A (10 of 31 days) 1000',
+      'B (21 of 31 days) 2100',
+    ]);
+    const bySecond = { proration: 'second' } as const;
+    assert.deepEqual(texts([stretch('A', early, bySecond)]), [
+      // 10 days and 15 hours
+      'A (918000 of 2678400 seconds) 1063',
+    ]);
+  });
+  it('what lines do not cover; what was given back is due again', () => {
+    const all = [stretch('A', january)];
+    assert.deepEqual(texts(all, [line('A', early)]), ['A (21 of 31 days) 2100']);
+    assert.deepEqual(texts(all, [line('A', january), line('A', later, true)]), [
+      'A (21 of 31 days) 2100',
+    ]);
+    const undone = [line('A', january), line('A', later, true), line('A', later)];
+    assert.deepEqual(texts(all, undone), []);
+  });
+  it('a void invoice whose fee a change gave back in part is made good as a whole', () => {
+    const after = [line('A', later, true), line('B', later)];
+    assert.deepEqual(texts([stretch('A', early), stretch('B', later)], after), ['A 3100']);
+  });
+  it('a stretch within a day takes nothing, and does not divide what is around it', () => {
+    const hour = span('2025-01-11T15:00', '2025-01-11T16:00');
+    const rest = { startMs: hour.endMs, endMs: january.endMs };
+    assert.deepEqual(texts([stretch('A', early), stretch('B', hour), stretch('A', rest)]), [
+      'A 3100',
+    ]);
+    const night = span('2025-01-11T15:00', '2025-01-12T01:00');
+    const after = { startMs: night.endMs, endMs: january.endMs };
+    assert.deepEqual(texts([stretch('A', early), stretch('B', night), stretch('A', after)]), [
+      'A (10 of 31 days) 1000',
+      'A (20 of 31 days) 2000',
+      'B (1 of 31 days) 100',
+    ]);
+  });
+  it('the part of a month by the calendar that a subscription begins in', () => {
+    const month = { unit: 'month', count: 1 } as const;
+    const definition = { interval: month, billing_time: 'calendar' } as const;
+    const interval = span('2025-01-22T10:00', '2025-02-01T00:00');
+    const whole = wholeInterval(interval, definition, 'UTC');
+    assert.deepEqual(whole, january);
+    assert.deepEqual(texts([stretch('A', interval)], [], { interval, whole }), [
+      'A (10 of 31 days) 1000',
+    ]);
+    const anniversary = { ...definition, billing_time: 'anniversary' } as const;
+    assert.deepEqual(wholeInterval(interval, anniversary, 'UTC'), interval);
+  });
+  it('names the interval that it is ahead of', () => {
+    assert.deepEqual(texts([stretch('A', january)], [], { isAhead: true }), [
+      'A, Jan 1 – Jan 31, 2025 3100',
+    ]);
+  });
+
+  it('however an interval is divided, every day is billed once, and then nothing is due', () => {
+    const zone = fc.constantFrom('UTC', 'America/New_York', 'Europe/Berlin');
+    const months = fc.constantFrom(
+      january,
+      // Clocks go forward and back; a leap day.
+      span('2025-03-01T05:00', '2025-04-01T04:00'),
+      span('2024-10-15T12:00', '2024-11-15T12:00'),
+      span('2024-02-01T00:00', '2024-03-01T00:00'),
+    );
+    const cuts = fc.uniqueArray(fc.double({ min: 0.001, max: 0.999, noNaN: true }), {
+      maxLength: 5,
+    });
+    fc.assert(
+      fc.property(zone, months, cuts, (tz, interval, parts) => {
+        const at = (part: number): number =>
+          Math.round(interval.startMs + (interval.endMs - interval.startMs) * part);
+        const bounds = [
+          interval.startMs,
+          ...parts.toSorted((a, b) => a - b).map(at),
+          interval.endMs,
+        ];
+        const stretches = bounds
+          .slice(1)
+          .map((endMs, index) => stretch(`${index % 3}`, { startMs: bounds[index] ?? 0, endMs }))
+          .filter(({ startMs, endMs }) => startMs < endMs);
+        const terms = { interval, whole: interval, zone: tz, isAhead: false };
+        const due = dueFees(stretches, { ...terms, lines: [] });
+        const numerators = due.reduce(
+          (sum, { part }) => sum + (part === null ? 1n : part.ratio.numerator),
+          0n,
+        );
+        const whole = due.find(({ part }) => part !== null)?.part?.ratio.denominator ?? 1n;
+        assert.equal(numerators, whole);
+        const billed = due.map((fee): CoveringLine => ({
+          ...{ chargeId: fee.chargeId, covers: fee.covers ?? interval, isGivenBack: false },
+        }));
+        assert.deepEqual(dueFees(stretches, { ...terms, lines: billed }), []);
+      }),
+    );
+  });
+});
+
+describe('billing/fees › add-ons', () => {
+  const seats: AddOnTerm = {
+    ...{ id: 'sad_1', name: 'Seat', kind: 'recurring', amountMinor: 500n, quantity: 3n },
+    ...{ fromMs: utc('2025-01-22T10:00'), untilMs: null, taxRateIds: [] },
+  };
+  const due = (
+    addOn: AddOnTerm,
+    lines: readonly CoveringLine[] = [],
+    billedOnce: readonly string[] = [],
+  ): readonly string[] =>
+    dueAddOnFees([addOn], {
+      ...of,
+      ...{ lines, billedOnce: new Set(billedOnce), planVersionId: 'pver', proration: 'day' },
+    }).map((fee) => {
+      const { description, amountMinor } = feeLine(fee, { currency: 'USD', zone: 'UTC' });
+      return `${description} ${amountMinor}`;
+    });
+  const table: readonly (readonly [string, Partial<AddOnTerm>, readonly string[]])[] = [
+    ['held from a day on', {}, ['Seat (3 × $5.00, 10 of 31 days) 484']],
+    ['held before and after', { fromMs: 0 }, ['Seat (3 × $5.00) 1500']],
+    ['one of it', { fromMs: 0, quantity: 1n }, ['Seat 500']],
+    [
+      'ended within the month',
+      { fromMs: 0, untilMs: utc('2025-01-22T10:00') },
+      ['Seat (3 × $5.00, 21 of 31 days) 1016'],
+    ],
+    ['taken and left within a day', { untilMs: utc('2025-01-22T20:00') }, []],
+    ['ended before', { fromMs: 0, untilMs: january.startMs }, []],
+    ['begun after', { fromMs: january.endMs }, []],
+  ];
+  for (const [name, more, expected] of table) {
+    it(name, () => {
+      assert.deepEqual(due({ ...seats, ...more }), expected);
+    });
+  }
+  it('a one-time one is due once', () => {
+    const once: AddOnTerm = { ...seats, kind: 'one_time' };
+    assert.deepEqual(due(once), ['Seat (3 × $5.00) 1500']);
+    assert.deepEqual(due(once, [], ['sad_1']), []);
+  });
+  it('what a line covers is not due again', () => {
+    const covers = { startMs: seats.fromMs, endMs: january.endMs };
+    assert.deepEqual(due(seats, [{ chargeId: 'sad_1', covers, isGivenBack: false }]), []);
+  });
+});
