@@ -1,11 +1,12 @@
 /**
- * Billable actions, counted from histories as Temporal Cloud counts them: each start (a continue-as-new too), attempt of
- * an activity, timer, signal sent, update, upsert of search attributes and recorded marker. Completions are free.
+ * Billable actions, counted from histories as Temporal Cloud counts them: each start (a continue-as-new too; a child is
+ * two: its parent asks, it starts), attempt of an activity, timer, signal sent, update, upsert of search attributes and recorded marker. Completions are free.
  */
 import type { Client } from '@temporalio/client';
 
 export type Actions = {
   readonly starts: number;
+  readonly children: number;
   readonly activities: number;
   readonly timers: number;
   readonly signals: number;
@@ -16,6 +17,7 @@ export type Actions = {
 
 const none: Actions = {
   starts: 0,
+  children: 0,
   activities: 0,
   timers: 0,
   signals: 0,
@@ -51,6 +53,7 @@ async function ofRun(
     if (event.activityTaskStartedEventAttributes) {
       counted.activities += event.activityTaskStartedEventAttributes.attempt ?? 1;
     }
+    if (event.startChildWorkflowExecutionInitiatedEventAttributes) counted.children += 1;
     if (event.timerStartedEventAttributes) counted.timers += 1;
     if (event.signalExternalWorkflowExecutionInitiatedEventAttributes) counted.signals += 1;
     if (event.workflowExecutionUpdateAcceptedEventAttributes) counted.updates += 1;
@@ -66,6 +69,7 @@ export function sumActions(all: readonly Actions[], factor: number): Actions {
     all.reduce((total, one) => total + one[name], 0) * factor;
   return {
     starts: sum('starts'),
+    children: sum('children'),
     activities: sum('activities'),
     timers: sum('timers'),
     signals: sum('signals'),
