@@ -1,7 +1,6 @@
 /** How the amount of a line comes about, in figures of the reader's locale. The description says it in English. */
 import { type Decimal, decimal, decimalOf, Exact, plainText } from '../../billing/decimal.ts';
 import type { Currency } from '../../billing/money.ts';
-import { majorOf } from '../../billing/money.ts';
 import type { InvoiceLineRead } from '../../store/invoice-reads.ts';
 import type { Formats } from './formats.ts';
 import type { Words } from './words.ts';
@@ -119,9 +118,4 @@ function billedBefore(details: UsageDetails, { words, formats }: Hand): readonly
       formats.price(details.exact_before),
     ),
   ];
-}
-
-/** Major units of an amount as exact text, for what is added up apart from minor units. */
-export function majorText(minor: bigint, currency: Currency): string {
-  return plainText(majorOf(minor, currency));
 }
