@@ -84,7 +84,7 @@ export async function createSubscription(
 }
 
 /** Whether what is used past the credits of a plan can be billed: without a price it must be refused, never recorded. */
-export function hasOveragePrice({ credits }: PlanDefinition): boolean {
+function hasOveragePrice({ credits }: PlanDefinition): boolean {
   return credits !== null && overagePrice(credits) !== null;
 }
 

@@ -314,6 +314,7 @@ describe('activities/subscription › what changes of plan cost', function () {
           { unit: 'month' as const, count: 1 },
           { unit: 'month' as const, count: 1 },
           { unit: 'month' as const, count: 3 },
+          { unit: 'year' as const, count: 1 },
         ),
       },
       { requiredKeys: ['feeMinor', 'billIn', 'unitPrice', 'includedUnits', 'interval'] },
@@ -353,7 +354,82 @@ describe('activities/subscription › what changes of plan cost', function () {
         assert.equal(closed.amountDueMinor, shown.upcoming.amountDueMinor);
         assert.deepEqual(await linesOf(closed.id), linesOfDraft(shown.upcoming));
       }),
-      { numRuns: 40 },
+      { numRuns: 25 },
+    );
+    assert.deepEqual(await faults(), []);
+    assert.deepEqual(await faultsOf(db), []);
+  });
+
+  it('over any run of changes and closes, each day is billed once, at the fee of the plan that it belongs to', async () => {
+    const days = 90;
+    const interval = { unit: 'day', count: 30 } as const;
+    // Per day 1.00, 2.00, 1.50, 3.00: no part of an interval is rounded.
+    const versions = await Promise.all(
+      (
+        [
+          [3000, 'arrears'],
+          [6000, 'advance'],
+          [4500, 'arrears'],
+          [9000, 'advance'],
+        ] as const
+      ).map(async ([fee, billIn]) => ({
+        id: await plan({ feeMinor: String(fee), billIn, interval }),
+        perDay: fee / 30,
+      })),
+    );
+    const step = fc.record({
+      day: fc.integer({ min: 1, max: 84 }),
+      hour: fc.integer({ min: 1, max: 22 }),
+      kind: fc.constantFrom(
+        'now' as const,
+        'now' as const,
+        'period_end' as const,
+        'close' as const,
+      ),
+      version: fc.nat({ max: 3 }),
+    });
+    const scenario = fc.record({
+      first: fc.nat({ max: 3 }),
+      steps: fc.array(step, { maxLength: 6 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(scenario, async ({ first, steps }) => {
+        const subscriptionId = await activated(versions[first]?.id ?? '');
+        const perDay: number[] = Array.from({ length: days }, () => versions[first]?.perDay ?? 0);
+        const inOrder = steps.toSorted((a, b) => a.day - b.day || a.hour - b.hour);
+        for (const { day, hour, kind, version } of inOrder) {
+          const nowMs = startMs + day * DAY_MS + hour * 3_600_000;
+          await invoiceUntil(subscriptionId, nowMs);
+          if (kind === 'close') {
+            const { current } = await activities.rollSubscription({ subscriptionId, nowMs });
+            const periodId = current?.periodId ?? '';
+            await activities.closePeriodNow({ subscriptionId, nowMs, periodId });
+            continue;
+          }
+          const to = versions[version];
+          const result = await change(subscriptionId, to?.id ?? '', nowMs, kind);
+          if (result.kind === 'refused') continue;
+          const from = Math.floor((result.effectiveAtMs - startMs) / DAY_MS);
+          // What holds from an earlier day on stays until then; what was planned after it has given way.
+          const until = perDay[day] ?? 0;
+          for (let at = day; at < days; at += 1) {
+            perDay[at] = at < from ? until : (to?.perDay ?? 0);
+          }
+        }
+        const end = startMs + 85 * DAY_MS;
+        await invoiceUntil(subscriptionId, end);
+        await activities.cancelSubscription({ subscriptionId, nowMs: end, when: 'period_end' });
+        await invoiceUntil(subscriptionId, startMs + days * DAY_MS);
+        const billed = (await invoicesOf(subscriptionId)).reduce(
+          (sum, invoice) => sum + invoice.subtotalMinor,
+          0n,
+        );
+        assert.equal(
+          Number(billed),
+          perDay.reduce((sum, fee) => sum + fee, 0),
+        );
+      }),
+      { numRuns: 25 },
     );
     assert.deepEqual(await faults(), []);
     assert.deepEqual(await faultsOf(db), []);
