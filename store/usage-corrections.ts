@@ -1,13 +1,15 @@
 /**
  * Corrections of single events. An event never changes, and quantities are never negative: what was wrong is a record of
  * its own, with who said so and why. While the event's period is open it is billed as corrected; once that is closed, the
- * difference is billed or credited on the subscription's next invoice, like usage that came late.
+ * difference is billed or credited on the subscription's next invoice, like usage that came late, or, where the invoice was
+ * made void, on the one that is issued again.
  */
 import { eventDayOf, isEventId } from '../billing/op-id.ts';
 import type { Aggregation } from '../billing/plan.ts';
 import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import { selectRow, selectRows } from './query.ts';
+import { usagePartials } from './usage-partials.ts';
 import { lockCurrentSegments, lockPeriods } from './usage-placement.ts';
 
 /** What the event should have said: other quantities for some of its meters, or nothing at all. */
@@ -45,6 +47,8 @@ export type CorrectionRefusal =
   | { readonly kind: 'credits' }
   /** Its period is closed and the subscription has no invoice to come. */
   | { readonly kind: 'ended'; readonly subscriptionId: string }
+  /** The invoice of its period is void, and later ones were rated on top of it: it must be issued again first. */
+  | { readonly kind: 'void_invoice'; readonly periodId: string }
   /** The event says so already. */
   | { readonly kind: 'unchanged' };
 
@@ -74,7 +78,7 @@ export async function correctUsageEvent(
   if (event.spent > 0n) return { kind: 'credits' };
   if (changes.length === 0) return { kind: 'unchanged' };
   const place = await placeOf(tx, event);
-  if (place === null) return { kind: 'ended', subscriptionId: event.subscriptionId };
+  if ('kind' in place) return place;
   for (const change of changes) {
     await insertCorrection(tx, { ...correction, ...event, ...place, ...change });
   }
@@ -167,19 +171,47 @@ function changesOf(
 
 type Place = Pick<EventRow, 'segmentId' | 'adjustsPeriodId'>;
 
-/** Where the difference is billed, with the period locked as the drain locks it; null = nowhere. */
-async function placeOf(tx: Tx, event: EventRow): Promise<Place | null> {
+/** Where the difference is billed, with the period locked as the drain locks it. */
+async function placeOf(tx: Tx, event: EventRow): Promise<Place | CorrectionRefusal> {
   const { subscriptionId, segmentId, periodId, adjustsPeriodId } = event;
+  const own = { segmentId, adjustsPeriodId };
   const closed = await lockPeriods(tx, new Set([periodId]));
-  if (closed.size === 0) return { segmentId, adjustsPeriodId };
+  if (closed.size === 0) return own;
+  const invoice = await readInvoiceOf(tx, periodId);
+  if (invoice === 'void') return own;
+  if (invoice === 'void_with_later') return { kind: 'void_invoice', periodId };
   const current = await lockCurrentSegments(tx, new Set([subscriptionId]));
   const target = current.get(subscriptionId);
-  if (target === undefined) return null;
+  if (target === undefined) return { kind: 'ended', subscriptionId };
   // Late use lies in the period that billed it, and belongs to an earlier one.
   return {
     segmentId: target.segmentId,
     adjustsPeriodId: adjustsPeriodId === '' ? periodId : adjustsPeriodId,
   };
+}
+
+/**
+ * Whether the invoice of a closed period stands. A void one is issued again from the usage of its own period, which may
+ * therefore still be corrected, unless another invoice was rated on top of it. Issuing again takes the lock that we hold.
+ */
+async function readInvoiceOf(
+  tx: Tx,
+  periodId: string,
+): Promise<'stands' | 'void' | 'void_with_later'> {
+  const row = await selectRow<{ isVoid: boolean; hasLater: boolean }>(
+    tx,
+    `SELECT EXISTS (SELECT 1 FROM invoices i WHERE i.period_id = p.id AND i.kind = 'period' AND i.state = 'void')
+         AND NOT EXISTS (SELECT 1 FROM invoices i WHERE i.period_id = p.id AND i.kind = 'period' AND i.state <> 'void') AS "isVoid",
+       EXISTS (SELECT 1 FROM periods l WHERE l.subscription_id = p.subscription_id AND l.seq > p.seq AND l.state = 'closed'
+         AND (l.interval_index = p.interval_index OR EXISTS (SELECT 1 FROM ${usagePartials} r
+           JOIN segments s ON s.id = r.segment_id JOIN periods a ON a.id = r.adjusts_period_id
+           WHERE r.subscription_id = p.subscription_id AND s.period_id = l.id
+             AND a.interval_index = p.interval_index))) AS "hasLater"
+     FROM periods p WHERE p.id = ?`,
+    [periodId],
+  );
+  if (row?.isVoid !== true) return 'stands';
+  return row.hasLater ? 'void_with_later' : 'void';
 }
 
 async function insertCorrection(
