@@ -11,9 +11,11 @@ import type {
   PlanFeature,
   Price,
   RateLimit,
+  UsageCharge,
 } from './plan.ts';
 import type { ProblemCode } from './problem.ts';
 import { quantityGrammar, quantityMax } from './quantity.ts';
+import { rate as costOf } from './rate.ts';
 import { includedMicroMax, shardLimits } from './shard-limits.ts';
 import {
   checkedSteps,
@@ -698,7 +700,20 @@ function nameFaults(draft: PlanDraft): Fault[] {
     id: feature.feature_id,
     names: [feature.feature_name, feature.feature_key],
   }));
-  return [...alikeFaults(meters, 'meters'), ...alikeFaults(features, 'features')];
+  return [
+    ...alikeFaults(meters, 'meters'),
+    ...alikeFaults(features, 'features'),
+    ...labelFaults(draft.charges),
+  ];
+}
+
+/** Two charges may have one label; labels that only nearly are one are taken for each other. */
+function labelFaults(charges: readonly DraftCharge[]): Fault[] {
+  const labels = [...new Set(charges.map((charge) => charge.display_name))];
+  return alikeFaults(
+    labels.map((label) => ({ id: label, names: [label] })),
+    'charges',
+  );
 }
 
 type Named = { readonly id: string; readonly names: readonly string[] };
@@ -776,23 +791,37 @@ function recurringMinor(draft: PlanDraft): bigint {
   }, draft.base_price_minor ?? 0n);
 }
 
-/** A hard limit at or below what is included lets no billable unit through. */
+/** A hard limit at or below what is included, or within units that cost nothing, lets no billable unit through. */
 function reachFaults(draft: PlanDraft, charges: readonly Charge[]): Fault[] {
   return charges.flatMap((charge) => {
     if (charge.kind !== 'usage') return [];
     return draft.features.flatMap((feature, index) => {
       const { limit } = feature;
       if (feature.limit_type !== 'HARD' || feature.meter_key !== charge.meter.key) return [];
-      if (limit === null || limit > BigInt(charge.included_units)) return [];
+      if (limit === null || isReached(charge, limit)) return [];
       if (limit > 0n && !isOfInterval(feature, draft)) return [];
+      const isIncluded = limit <= BigInt(charge.included_units);
+      const why = isIncluded
+        ? `${charge.included_units} units are included`
+        : 'up to it, usage costs nothing';
+      const above = isIncluded ? charge.included_units : 'what costs nothing';
       return [
         fault('unreachable_charge', `features[${index}].limit`, {
-          message: `the hard limit ${limit} of ${feature.feature_key} stops usage before the charge ${JSON.stringify(charge.display_name)} bills any: ${charge.included_units} units are included`,
-          mend: `Raise the limit above ${charge.included_units}, make it SOFT, or remove the charge.`,
+          message: `the hard limit ${limit} of ${feature.feature_key} stops usage before the charge ${JSON.stringify(charge.display_name)} bills any: ${why}`,
+          mend: `Raise the limit above ${above}, make it SOFT, or remove the charge.`,
         }),
       ];
     });
   });
+}
+
+/** Whether usage up to a limit can cost anything. What costs nothing at any quantity is meant to be free. */
+function isReached(charge: UsageCharge, limit: bigint): boolean {
+  const past = limit - BigInt(charge.included_units);
+  if (past <= 0n) return false;
+  const isFree = (quantity: bigint): boolean =>
+    costOf(charge.price, { quantity, events: quantity }, charge.meter.scale).isZero();
+  return charge.minimum_minor !== undefined || !isFree(past) || isFree(BigInt(quantityMax));
 }
 
 function purposeFaults(draft: PlanDraft): Fault[] {

@@ -798,6 +798,98 @@ describe('billing/publish › words', () => {
     assert.deepEqual(codes(draft({ charges: [charge(), once], commitment_minor: 500n })), []);
   });
 
+  it('of a charge that a limit keeps from billing', () => {
+    const free = [
+      { up_to: '1000', unit_price: '0', flat_fee: '0' },
+      { up_to: null, unit_price: '0.01', flat_fee: '0' },
+    ];
+    const tiered = charge({ price: { model: 'graduated', tiers: free } });
+    assert.deepEqual(say({ charges: [tiered], features: [limit({ limit: 1_000n })] }), [
+      [
+        'features[0].limit',
+        'the hard limit 1000 of requests stops usage before the charge "API calls" bills any: up to it, usage costs nothing',
+        'Raise the limit above what costs nothing, make it SOFT, or remove the charge.',
+      ],
+    ]);
+    assert.deepEqual(
+      say({ charges: [charge({ included_units: 7n })], features: [limit({ limit: 7n })] }),
+      [
+        [
+          'features[0].limit',
+          'the hard limit 7 of requests stops usage before the charge "API calls" bills any: 7 units are included',
+          'Raise the limit above 7, make it SOFT, or remove the charge.',
+        ],
+      ],
+    );
+    const rows: readonly (readonly [string, Partial<DraftCharge>, bigint, readonly string[]])[] = [
+      ['the next unit costs something', { price: { model: 'graduated', tiers: free } }, 1_001n, []],
+      [
+        'a free tier after included units',
+        { ...tiered, included_units: 5n },
+        1_005n,
+        ['unreachable_charge'],
+      ],
+      ['past both', { ...tiered, included_units: 5n }, 1_006n, []],
+      ['it is free at any quantity', { price: { model: 'per_unit', unit_price: '0' } }, 5n, []],
+      ['it has a minimum', { ...tiered, minimum_minor: 1n }, 5n, []],
+      [
+        'not one package is full',
+        { price: { model: 'package', package_size: '10', package_price: '1', round: 'down' } },
+        9n,
+        ['unreachable_charge'],
+      ],
+      [
+        'one package is full',
+        { price: { model: 'package', package_size: '10', package_price: '1', round: 'down' } },
+        10n,
+        [],
+      ],
+      [
+        'every event has a fee past the free ones',
+        { price: { ...card, percent: '0', free_events: '3' } },
+        4n,
+        [],
+      ],
+      [
+        'no event has a fee',
+        { price: { ...card, percent: '0', free_events: '3' } },
+        3n,
+        ['unreachable_charge'],
+      ],
+    ];
+    for (const [name, more, most, expected] of rows) {
+      const given = draft({
+        currency: 'JPY',
+        charges: [charge(more)],
+        features: [limit({ limit: most })],
+      });
+      assert.deepEqual(codes(given), expected, name);
+    }
+    const daily = draft({
+      charges: [tiered],
+      features: [limit({ limit: 1_000n, reset_interval: 'day' })],
+    });
+    assert.deepEqual(codes(daily), [], 'thirty days of it cost something');
+  });
+
+  it('of labels that are nearly one', () => {
+    const fees = (...names: readonly string[]): readonly DraftCharge[] =>
+      names.map((display_name, index) =>
+        charge({
+          ...{ id: `chg_${index}`, type: 'RECURRING', display_name, meter_id: null },
+          price: { amount_minor: '100' },
+        }),
+      );
+    assert.deepEqual(say({ charges: fees('Seat', 'seats') }), [
+      [
+        'charges',
+        '"Seat" and "seats" differ only in case or plural',
+        'Rename one of them, or use one for both.',
+      ],
+    ]);
+    assert.deepEqual(codes(draft({ charges: fees('Seat', 'Seat', 'Licence') })), []);
+  });
+
   it('of steps', () => {
     const price = steps(['10', '1'], ['5', '2'], [null, '-1']);
     assert.deepEqual(
