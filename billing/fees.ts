@@ -55,6 +55,14 @@ export function wholeInterval(
     : interval;
 }
 
+/** How the fees of a plan are shared over time: intervals of hours to the second, others as the plan says, by days. */
+export function prorationOf({
+  interval,
+  proration,
+}: Pick<PlanDefinition, 'interval' | 'proration'>): Proration {
+  return interval.unit === 'hour' ? 'second' : (proration ?? 'day');
+}
+
 type RecurringCharge = Extract<Charge, { kind: 'recurring' }>;
 
 /** The stretches of an interval under one version each, in the order of time, and the fees of that version to bill. */
@@ -204,14 +212,14 @@ function hasTime(gap: Span, whole: Span, by: Measure): boolean {
 type Measure = { readonly zone: string; readonly proration: Proration };
 
 /** The part that a span within it is of a whole one: what is left at its start less what is left at its end. */
-export function ratioOfSpan(span: Span, whole: Span, { zone, proration }: Measure): Ratio {
+function ratioOfSpan(span: Span, whole: Span, { zone, proration }: Measure): Ratio {
   const from = ratioLeft(span.startMs, whole, zone, proration);
   const until = ratioLeft(span.endMs, whole, zone, proration);
   return { ...from, numerator: from.numerator - until.numerator };
 }
 
 /** Null: it is the whole. */
-export function partOf(ratio: Ratio, proration: Proration): Part | null {
+function partOf(ratio: Ratio, proration: Proration): Part | null {
   return ratio.numerator === ratio.denominator
     ? null
     : { ratio, text: ratioText(ratio, proration) };

@@ -2,8 +2,14 @@
  * The invoices of a change of plan and of fees in advance. Preview and real change call these functions, so that what
  * was shown is what is invoiced.
  */
-import { afterDiscounts, type Coupon, discountLines } from '../billing/discount.ts';
-import { dueFees, wholeInterval } from '../billing/fees.ts';
+import {
+  afterDiscounts,
+  type Coupon,
+  type Discount,
+  discountLines,
+  reckoned,
+} from '../billing/discount.ts';
+import { dueFees, prorationOf, wholeInterval } from '../billing/fees.ts';
 import { draftOf, type InvoiceDraft } from '../billing/invoice.ts';
 import { feeLine } from '../billing/line.ts';
 import { boundary, recurrenceOf } from '../billing/periods.ts';
@@ -111,16 +117,17 @@ async function draftChangeInvoice(db: Reader, of: Of): Promise<InvoiceDraft | nu
   );
   const unused = unusedLines(billed, of);
   const interval = await intervalAfter(db, of);
+  const after = await nextFees(db, of, { billed, unused, versions, interval });
   const lines = changeLines({
     atMs,
     zone: subscription.timeZone,
     currency: next.currency,
     paid: unused.map((line) => spanFee(line, versions)),
-    next: await nextFees(db, of, { billed, unused, versions, interval }),
+    next: after.fees,
   });
   if (lines.length === 0) return null;
   const charges = [next, ...versions.values()].flatMap((definition) => definition.charges);
-  return draftOf(
+  const draft = draftOf(
     lines,
     {
       startMs: atMs,
@@ -136,6 +143,12 @@ async function draftChangeInvoice(db: Reader, of: Of): Promise<InvoiceDraft | nu
     },
     next.currency,
   );
+  // Fees of a part of an interval have a part of its amounts: that interval is used, and keeps its amounts.
+  const discounts = reckoned(after.discounts, {
+    lineCount: lines.length,
+    isWhole: of.isIntervalReset,
+  });
+  return { ...draft, discounts };
 }
 
 /**
@@ -164,7 +177,7 @@ function spanFee(line: BilledLine, versions: ReadonlyMap<string, PlanDefinition>
     name: charge?.display_name ?? line.name,
     minor: paidMinor > 0n ? paidMinor : 0n,
     span,
-    proration: definition?.proration ?? 'day',
+    proration: definition === undefined ? 'day' : prorationOf(definition),
   };
 }
 
@@ -202,7 +215,11 @@ type Billed = {
  * The new fees that are charged at once. A fee that the interval had before, and that was given back since, comes back as
  * it was paid, so that a change and its undoing at once come to nothing whatever coupons there are.
  */
-async function nextFees(db: Reader, of: Of, so: Billed): Promise<readonly SpanFee[]> {
+async function nextFees(
+  db: Reader,
+  of: Of,
+  so: Billed,
+): Promise<{ readonly fees: readonly SpanFee[]; readonly discounts: readonly Discount[] }> {
   const { next, change, periods, current, isIntervalReset } = of;
   const isBilled =
     !isIntervalReset &&
@@ -215,50 +232,61 @@ async function nextFees(db: Reader, of: Of, so: Billed): Promise<readonly SpanFe
   const charges = next.charges
     .filter((charge) => charge.kind === 'recurring')
     .filter((charge) => charge.bill_in === 'advance' || isBilled);
-  const minors = await feesAfterCoupons(db, of, { ...so, charges });
+  const discounted = await feesAfterCoupons(db, of, { ...so, charges });
   const atMs = change.at.getTime();
-  return charges.map((charge, index): SpanFee => {
+  const fees = charges.map((charge, index): NextFee => {
     const before = so.billed.findLast(
       ({ chargeId, covers, isGivenBack }) =>
         chargeId === charge.id && !isGivenBack && covers.startMs <= atMs && atMs < covers.endMs,
     );
-    if (before !== undefined) return spanFee(before, so.versions);
-    return {
+    if (before !== undefined) return { fee: spanFee(before, so.versions), isNew: false };
+    const fee = {
       chargeId: charge.id,
       planVersionId: change.toVersionId,
       name: charge.display_name,
-      minor: minors[index] ?? 0n,
+      minor: discounted.minors[index] ?? 0n,
       span: so.interval.whole,
-      proration: next.proration ?? 'day',
+      proration: prorationOf(next),
     };
+    return { fee, isNew: true };
   });
+  return {
+    fees: fees.map(({ fee }) => fee),
+    discounts: discounted.discounts.filter(({ shares }) =>
+      shares.some((share, index) => share > 0n && fees[index]?.isNew === true),
+    ),
+  };
 }
+
+type NextFee = { readonly fee: SpanFee; readonly isNew: boolean };
 
 /** Whole fees, less what the subscription's coupons take off them. */
 async function feesAfterCoupons(
   db: Reader,
-  { subscription, next, change }: Of,
+  { subscription, next, change, isIntervalReset }: Of,
   {
     charges,
     interval,
     unused,
   }: Billed & { readonly charges: readonly Extract<Charge, { kind: 'recurring' }>[] },
-): Promise<readonly bigint[]> {
+): Promise<{ readonly minors: readonly bigint[]; readonly discounts: readonly Discount[] }> {
   const lines = charges.map(({ id, amount_minor }) => ({
     chargeId: id,
     amountMinor: BigInt(amount_minor),
   }));
-  if (lines.length === 0) return [];
+  if (lines.length === 0) return { minors: [], discounts: [] };
   const coupons: readonly Coupon[] = await readCoupons(db, {
     subscriptionId: subscription.id,
     intervalIndex: interval.index,
     definition: next,
     addOns: [],
     at: change.at,
-    // What a fixed amount took off the fees that are given back is free for the new ones.
-    isTakenAnew: unused.some(({ amountMinor, paidMinor }) => paidMinor < amountMinor),
+    // What a fixed amount took off the fees that are given back is free for the new ones of the same interval.
+    isTakenAnew:
+      !isIntervalReset && unused.some(({ amountMinor, paidMinor }) => paidMinor < amountMinor),
   });
-  return afterDiscounts(lines, discountLines(lines, coupons));
+  const discounts = discountLines(lines, coupons);
+  return { minors: afterDiscounts(lines, discounts), discounts };
 }
 
 async function readDefinitions(

@@ -3,6 +3,7 @@ import {
   type CoveringLine,
   type FeeInterval,
   type FeeStretch,
+  prorationOf,
   wholeInterval,
 } from '../billing/fees.ts';
 import type { PlanDefinition } from '../billing/plan.ts';
@@ -90,7 +91,7 @@ export function stretchesOf(
 ): readonly FeeStretch[] {
   return stretches.map(({ definition, ...stretch }) => ({
     ...stretch,
-    proration: definition.proration ?? 'day',
+    proration: prorationOf(definition),
     charges: definition.charges.flatMap((charge) =>
       charge.kind === 'recurring' && (charge.bill_in ?? 'arrears') === when ? [charge] : [],
     ),

@@ -1,5 +1,5 @@
 /** What `assembleInvoice` is given, read from usage, lines and the ledger: the same for the estimate and for the final invoice. */
-import { dueAddOnFees, dueFees, type Fee, weighed } from '../billing/fees.ts';
+import { dueAddOnFees, dueFees, type Fee, prorationOf, weighed } from '../billing/fees.ts';
 import type { AddOnTerm, Commitment, InvoiceInput } from '../billing/invoice.ts';
 import type { PlanDefinition } from '../billing/plan.ts';
 import type { Span } from '../billing/ratio.ts';
@@ -124,7 +124,7 @@ async function readFees(db: Reader, of: Of): Promise<Fees> {
   const addOns = await readAddOns(db, subscription.id, spanOf(period, own));
   const { lines } = billed;
   const arrears = stretchesOf(own, 'arrears');
-  const proration = version.definition.proration ?? 'day';
+  const proration = prorationOf(version.definition);
   const due = [
     ...(await oneTimeFees(db, of, billed)),
     ...(isDue ? dueFees(arrears, { ...own, lines, isAhead: false }) : []),
@@ -200,9 +200,10 @@ async function readCommitment(
   { subscription, period, version }: Of,
   { own, billed }: { readonly own: FeeTerms; readonly billed: BilledLines },
 ): Promise<Commitment | null> {
-  const { commitment_minor: commitmentMinor, proration = 'day' } = version.definition;
+  const { commitment_minor: commitmentMinor } = version.definition;
   if (commitmentMinor === undefined) return null;
   const { startMs, endMs } = own.interval;
+  const proration = prorationOf(version.definition);
   const [held] = weighed([own.interval], { ...own, proration });
   if (held === undefined) return null;
   const fees = billed.lines

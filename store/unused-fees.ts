@@ -1,4 +1,5 @@
 /** Fees that were billed in advance, given back as far as a subscription that is canceled does not use them. */
+import { prorationOf } from '../billing/fees.ts';
 import type { Minor } from '../billing/money.ts';
 import { prorate, ratioLeft } from '../billing/ratio.ts';
 import { issueCreditNote } from './credit-notes.ts';
@@ -54,7 +55,7 @@ function unusedPart(fee: PaidFee, subscription: Subscription, at: Date): Minor {
   const { timeZone, definition } = subscription;
   const span = { startMs: fee.coversStartAt.getTime(), endMs: fee.coversEndAt.getTime() };
   const fromMs = Math.max(at.getTime(), span.startMs);
-  const left = ratioLeft(fromMs, span, timeZone, definition.proration ?? 'day');
+  const left = ratioLeft(fromMs, span, timeZone, prorationOf(definition));
   const unused = prorate(fee.amountMinor, left);
   return unused < fee.leftMinor ? unused : fee.leftMinor;
 }

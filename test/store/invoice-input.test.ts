@@ -166,6 +166,19 @@ describe('store/invoice-input', () => {
       assert.deepEqual(await life.texts(february), ['Fee 2900 (1 of 29 days) 100']);
     });
 
+    it('of hours are shared to the second, also over midnight', async () => {
+      const hours = { interval: { unit: 'hour', count: 2 } } as const;
+      const old = await publish(db, world, { ...hours, fee: '7200' });
+      const next = await publish(db, world, { ...hours, fee: '14400' });
+      const startAt = new Date('2025-01-01T23:00:00Z');
+      const life = await begin(db, world, { planVersionId: old, startAt });
+      await life.change(new Date('2025-01-01T23:29:58Z'), next);
+      assert.deepEqual(await life.texts(await life.close(await life.at(startAt))), [
+        'Fee 7200 (1800 of 7200 seconds) 1800',
+        'Fee 14400 (5400 of 7200 seconds) 10800',
+      ]);
+    });
+
     it('are whole when the subscription is canceled, or by the days that were used', async () => {
       const planVersionId = await publish(db, world, { fee: '3100' });
       for (const [isProrated, text] of [
