@@ -208,6 +208,20 @@ describe('admin › price simulation', () => {
     assert.deepEqual(bill(await upcoming(subscriptionId)), bill(own));
   });
 
+  it('goes on for who has an archived plan, to whom it is still billed', async () => {
+    const { name, versionId } = await plan([perCall('0.01')]);
+    const subscriptionId = await subscribe(versionId, 1000n);
+    const before = await upcoming(subscriptionId);
+    await ok(`/plans/${name}/archive`);
+    assert.deepEqual(bill(await upcoming(subscriptionId)), bill(before));
+    const simulated = await simulate(name, { subscription_id: subscriptionId });
+    assert.deepEqual([simulated['total'], simulated['difference']], ['10.00', '0.00']);
+    await close(subscriptionId);
+    const [invoice] = await admin.db('invoices').where({ subscription_id: subscriptionId });
+    assert.ok(isJson(invoice));
+    assert.equal(invoice['total_minor'], 1_000n);
+  });
+
   it('prices a closed period beside the invoice that it has', async () => {
     const { versionId } = await plan([perCall('0.01')]);
     const other = await plan([perCall('0.03')]);
