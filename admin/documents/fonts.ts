@@ -12,10 +12,10 @@ export type Weight = 'regular' | 'bold';
 /** A stretch of text in one font. */
 export type Run = { readonly face: string; readonly text: string };
 
-export type Face = {
-  readonly name: string;
+type Face = {
   readonly bytes: Buffer;
-  readonly holds: (codePoint: number) => boolean;
+  /** The code points that it has glyphs for. */
+  readonly holds: ReadonlySet<number>;
 };
 
 const noto = '@expo-google-fonts/noto-sans';
@@ -38,8 +38,8 @@ function faceOf(file: string): Face {
   if (known !== undefined) return known;
   const bytes = readFileSync(fileURLToPath(import.meta.resolve(file)));
   const font = fontkit.create(bytes);
-  if (!('hasGlyphForCodePoint' in font)) throw new Error(`${file} is a collection, not a font`);
-  const face: Face = { name: file, bytes, holds: (code) => font.hasGlyphForCodePoint(code) };
+  if (!('characterSet' in font)) throw new Error(`${file} is a collection, not a font`);
+  const face: Face = { bytes, holds: new Set(font.characterSet) };
   faces.set(file, face);
   return face;
 }
@@ -59,8 +59,12 @@ const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
  * stretch before it where that font holds it.
  */
 export function runsOf(text: string, weight: Weight): readonly Run[] {
+  const shownText = printable(text);
+  // Nearly every text is in the first font, and then it need not be looked at character by character.
+  const [first] = files[weight];
+  if (first !== undefined && isHeld(shownText, first)) return [{ face: first, text: shownText }];
   const runs: { face: string; text: string }[] = [];
-  for (const { segment } of graphemes.segment(printable(text))) {
+  for (const { segment } of graphemes.segment(shownText)) {
     const face = faceFor(segment, weight);
     const shown = face === null ? missing : segment;
     const name = face ?? faceFor(missing, weight) ?? '';
@@ -73,7 +77,10 @@ export function runsOf(text: string, weight: Weight): readonly Run[] {
 
 /** Whether every character of the text is in one of the fonts. */
 export function isPrintable(text: string): boolean {
-  return [...graphemes.segment(printable(text))].every(
+  const shownText = printable(text);
+  const [first] = files.regular;
+  if (first !== undefined && isHeld(shownText, first)) return true;
+  return [...graphemes.segment(shownText)].every(
     ({ segment }) => faceFor(segment, 'regular') !== null,
   );
 }
@@ -86,6 +93,13 @@ function printable(text: string): string {
 }
 
 function faceFor(grapheme: string, weight: Weight): string | null {
-  const codes = Array.from(grapheme, (character) => character.codePointAt(0) ?? 0);
-  return files[weight].find((file) => codes.every((code) => faceOf(file).holds(code))) ?? null;
+  return files[weight].find((file) => isHeld(grapheme, file)) ?? null;
+}
+
+function isHeld(text: string, file: string): boolean {
+  const { holds } = faceOf(file);
+  for (const character of text) {
+    if (!holds.has(character.codePointAt(0) ?? 0)) return false;
+  }
+  return true;
 }

@@ -13,6 +13,7 @@ const style = `
 .parties h2{font-size:.875rem;color:var(--soft);margin:0 0 .2rem}.parties p{margin:0}
 dl{display:grid;grid-template-columns:auto 1fr;align-content:start;gap:.15rem .9rem;margin:0}dt{color:var(--soft)}dd{margin:0}
 .lines td.number,.sums td.number{padding-right:0}.lines th.number{padding-right:0}
+.lines td:first-child,.sums th{overflow-wrap:anywhere}
 .beneath{display:block;color:var(--soft);font-size:.875rem;font-variant-numeric:tabular-nums}
 .sums{margin:.6rem 0 0 auto;width:auto;min-width:min(26rem,100%)}.sums th,.sums td{border-bottom:0;padding-top:.25rem;padding-bottom:.25rem}
 .sums th{font-size:1rem;font-weight:400;padding-right:1.5rem}.sums tr.total th,.sums tr.total td{border-top:1px solid var(--line);font-weight:700}

@@ -16,6 +16,7 @@ const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
 export class Typesetter {
   private readonly pdf: Pdf;
   private readonly registered = new Set<string>();
+  private readonly widths = new Map<string, number>();
 
   constructor(pdf: Pdf) {
     this.pdf = pdf;
@@ -23,6 +24,13 @@ export class Typesetter {
 
   /** In points. */
   width(text: string, style: Style): number {
+    const key = `${style.size} ${style.weight} ${text}`;
+    const width = this.widths.get(key) ?? this.measure(text, style);
+    this.widths.set(key, width);
+    return width;
+  }
+
+  private measure(text: string, style: Style): number {
     return runsOf(text, style.weight).reduce((sum, run) => {
       this.use(run.face, style);
       return sum + this.pdf.widthOfString(run.text);
@@ -31,6 +39,7 @@ export class Typesetter {
 
   /** The lines of a text that is to be no wider than `widthMax`; a word that is wider is broken where it must. */
   wrap(text: string, style: Style, widthMax: number): readonly string[] {
+    if (this.width(text, style) <= widthMax) return [text];
     const lines: string[] = [];
     let line = '';
     for (const piece of this.pieces(text, style, widthMax)) {

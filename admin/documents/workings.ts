@@ -34,7 +34,7 @@ export function workingsOf(line: InvoiceLineRead, hand: Hand): readonly string[]
     case 'commitment':
       return [];
     default:
-      return [];
+      return details satisfies never;
   }
 }
 
