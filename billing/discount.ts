@@ -36,6 +36,8 @@ export type Discount = {
   readonly shares: readonly Minor[];
   /** As on the coupon. */
   readonly isAhead?: boolean;
+  /** What the lines are less by already, as fees of a change of plan are: it is used, and nothing more is taken off. */
+  readonly reckonedMinor?: Minor;
 };
 
 /**
@@ -132,6 +134,23 @@ function lesser(a: Minor, b: Minor): Minor {
 
 function sum(amounts: readonly Minor[]): Minor {
   return amounts.reduce((total, amount) => total + amount, 0n);
+}
+
+/**
+ * The same discounts as mere uses of their coupons, for an invoice whose lines are what is left after them. `isWhole`
+ * false: the amounts are not used up by it.
+ */
+export function reckoned(
+  discounts: readonly Discount[],
+  of: { readonly lineCount: number; readonly isWhole: boolean },
+): Discount[] {
+  const shares = Array.from({ length: of.lineCount }, () => 0n);
+  return discounts.map((discount) => ({
+    ...discount,
+    amountMinor: 0n,
+    shares,
+    reckonedMinor: of.isWhole ? discount.amountMinor : 0n,
+  }));
 }
 
 /** What is left of each line after every discount. */

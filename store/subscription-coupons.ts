@@ -174,7 +174,9 @@ export async function recordCouponUses(
   },
 ): Promise<void> {
   await tx.raw('DELETE FROM coupon_uses WHERE invoice_id = ?', [of.invoiceId]);
-  const taken = of.discounts.filter(({ amountMinor }) => amountMinor > 0n);
+  const taken = of.discounts.filter(
+    ({ amountMinor, reckonedMinor }) => amountMinor > 0n || reckonedMinor !== undefined,
+  );
   if (taken.length === 0) return;
   const heldIds = taken.map(({ couponId }) => couponId);
   // Whoever else uses one of them waits here, and then sees what was used. Sorted, to prevent deadlocks.
@@ -183,11 +185,11 @@ export async function recordCouponUses(
     'SELECT id FROM subscription_coupons WHERE id = ANY (?::text[]) ORDER BY id FOR NO KEY UPDATE',
     [heldIds],
   );
-  for (const { couponId, amountMinor, isAhead } of taken) {
+  for (const { couponId, amountMinor, isAhead, reckonedMinor } of taken) {
     const intervalIndex = of.intervalIndex + (isAhead === true ? 1 : 0);
     await tx.raw(
       `INSERT INTO coupon_uses (subscription_coupon_id, invoice_id, interval_index, amount_minor) VALUES (?, ?, ?, ?)`,
-      [couponId, of.invoiceId, intervalIndex, amountMinor.toString()],
+      [couponId, of.invoiceId, intervalIndex, (amountMinor + (reckonedMinor ?? 0n)).toString()],
     );
   }
   await requireWithinBounds(tx, heldIds);

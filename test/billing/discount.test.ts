@@ -8,6 +8,7 @@ import {
   discountLines,
   discountOn,
   type Off,
+  reckoned,
 } from '../../billing/discount.ts';
 import { formatAmount } from '../../billing/money.ts';
 
@@ -140,6 +141,17 @@ describe('billing/discount › discountLines', () => {
       other.map(({ amountMinor }) => amountMinor),
       [100n, 90n],
     );
+  });
+
+  it('what lines are less by already is used, and takes nothing more', () => {
+    const discounts = discountLines([line('fee', 1000n)], [coupon(percent('25'))]);
+    const used = { couponId: 'cpn', name: 'Welcome', amountMinor: 0n, shares: [0n, 0n] };
+    assert.deepEqual(reckoned(discounts, { lineCount: 2, isWhole: true }), [
+      { ...used, reckonedMinor: 250n },
+    ]);
+    assert.deepEqual(reckoned(discounts, { lineCount: 2, isWhole: false }), [
+      { ...used, reckonedMinor: 0n },
+    ]);
   });
 
   it('the parts of a coupon are shown as one', () => {

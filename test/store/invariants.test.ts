@@ -689,7 +689,12 @@ function invoiceFirst(db: Db, party: Party, world: World): Promise<string> {
   });
 }
 
-const lineKinds = { period: 'usage', top_up: 'top_up', change: 'adjustment' } as const;
+const lineKinds = {
+  period: 'usage',
+  top_up: 'top_up',
+  change: 'adjustment',
+  advance: 'adjustment',
+} as const;
 
 /** An account balance of 150, of which 100 is used. */
 async function giveAndTakeBack(db: Db, party: Party): Promise<void> {
@@ -761,7 +766,7 @@ async function settleInAllWays(db: Db, party: Party): Promise<string> {
     await markUncollectible(tx, { invoiceId: lost.id, ...invoiceAt });
     await voidInvoice(tx, { invoiceId: withdrawn.id, reason: null, ...invoiceAt });
   });
-  await useCoupon(db, party, invoiceOf(owner, { kind: 'change', key: 'coupon', minor: 1000n }));
+  await useCoupon(db, party, invoiceOf(owner, { kind: 'advance', key: 'coupon', minor: 1000n }));
   return first.note.id;
 }
 
@@ -803,7 +808,7 @@ async function useCoupon(
 function invoiceOf(
   owner: { readonly environment: string; readonly subscriberId: string; readonly currency: string },
   of: {
-    readonly kind: 'period' | 'top_up' | 'change';
+    readonly kind: keyof typeof lineKinds;
     readonly key: string;
     readonly minor: bigint;
     readonly meterId?: string;
