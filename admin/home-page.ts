@@ -3,6 +3,7 @@ import { formatCreditUnits } from '../billing/credits.ts';
 import { formatMoney } from '../billing/money.ts';
 import { formatQuantity } from '../billing/quantity.ts';
 import { creditsAhead } from '../store/bucket-reads.ts';
+import { creditDefinitions } from '../store/credit-definitions.ts';
 import { isDatabaseUp } from '../store/health.ts';
 import { listInvoices, type InvoiceRead } from '../store/invoice-reads.ts';
 import { allMeters, type MeterRow } from '../store/meters.ts';
@@ -93,13 +94,18 @@ async function readStanding(
   }
   const wallets = await walletBalances(deps.db, of.subscriber.id);
   const ahead = await creditsAhead(deps.db, of.subscriber.id);
+  const definitions = await creditDefinitions(deps.db, {
+    environment: of.subscriber.environment,
+    subscriberId: of.subscriber.id,
+  });
   return {
     subscriber: of.subscriber,
     subscriptions,
-    credits: wallets.map(
-      ({ unit, available }) =>
-        `${formatCreditUnits(available - (ahead.get(unit) ?? 0n), unit)} left`,
-    ),
+    credits: wallets.map(({ unit, available }) => {
+      const left = formatCreditUnits(available - (ahead.get(unit) ?? 0n), unit);
+      const definition = definitions.get(unit);
+      return definition === undefined ? `${left} left` : `${left} left (${definition})`;
+    }),
   };
 }
 

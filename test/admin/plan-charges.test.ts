@@ -292,5 +292,13 @@ describe('admin › plan charges', () => {
     const [wallet] = Array.isArray(body['wallets']) ? body['wallets'] : [];
     assert.ok(isJson(wallet));
     assert.equal(wallet['credit_definition'], 'One credit is one call.');
+    const signedIn = await admin.call('POST', '/sign_in', {
+      token: null,
+      raw: `token=${admin.tokens.reader}`,
+      headers: { 'content-type': 'application/x-www-form-urlencoded', origin: admin.url },
+    });
+    const [cookie = ''] = (signedIn.headers.get('set-cookie') ?? '').split(';');
+    const home = await admin.call('GET', '/', { token: null, headers: { cookie } });
+    assert.ok(home.text.includes('5 credits left (One credit is one call.)'));
   });
 });
