@@ -260,7 +260,11 @@ async function nextFees(
 
 type NextFee = { readonly fee: SpanFee; readonly isNew: boolean };
 
-/** Whole fees, less what the subscription's coupons take off them. */
+/**
+ * Whole fees, less what the subscription's coupons take off them. A fixed amount is taken once in an interval: here only
+ * in place of what it took off the fees that are given back, or as the first of a new interval; else the invoice of the
+ * period takes it.
+ */
 async function feesAfterCoupons(
   db: Reader,
   { subscription, next, change, isIntervalReset }: Of,
@@ -275,17 +279,21 @@ async function feesAfterCoupons(
     amountMinor: BigInt(amount_minor),
   }));
   if (lines.length === 0) return { minors: [], discounts: [] };
+  // What a fixed amount took off the fees that are given back is free for the new ones of the same interval.
+  const isTakenAnew =
+    !isIntervalReset && unused.some(({ amountMinor, paidMinor }) => paidMinor < amountMinor);
   const coupons: readonly Coupon[] = await readCoupons(db, {
     subscriptionId: subscription.id,
     intervalIndex: interval.index,
     definition: next,
     addOns: [],
     at: change.at,
-    // What a fixed amount took off the fees that are given back is free for the new ones of the same interval.
-    isTakenAnew:
-      !isIntervalReset && unused.some(({ amountMinor, paidMinor }) => paidMinor < amountMinor),
+    isTakenAnew,
   });
-  const discounts = discountLines(lines, coupons);
+  const discounts = discountLines(
+    lines,
+    coupons.filter(({ off }) => off.kind === 'percent' || isTakenAnew || isIntervalReset),
+  );
   return { minors: afterDiscounts(lines, discounts), discounts };
 }
 

@@ -130,6 +130,24 @@ describe('store/change-input', () => {
       ]);
     });
 
+    it('a fixed amount is taken once in an interval, and by the first invoice of one that begins with the change', async () => {
+      const couponIds = [await seedCoupon(db, { amountMinor: '1000' })];
+      const of = { planVersionId: await arrears('3100'), startAt: start, couponIds };
+      const life = await begin(db, world, of);
+      const change = await life.change(day('2025-01-11'), await ahead('6200'));
+      assert.equal(change?.totalMinor, 4_200n);
+      const january = await life.close(await life.at(start));
+      // 1000 of old days, all of it discounted; 6200 ahead, of which the next interval's 1000.
+      assert.equal(january.totalMinor, 5_200n);
+      const year = { interval: { unit: 'year', count: 1 } } as const;
+      const yearly = await life.change(day('2025-02-15'), await ahead('36500', year));
+      assert.deepEqual(await life.texts(yearly), [
+        'Unused part of Fee 6200 (14 of 28 days) -2600',
+        'Fee 36500 35500',
+      ]);
+      assert.equal(yearly?.totalMinor, 32_900n);
+    });
+
     it('each side is taxed as its charge is', async () => {
       const taxId = await inTransaction(db, async (tx) => {
         const fields = { lookup_id: 'vat', name: 'VAT', percent: '20' };
