@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { insertAddOn, type AddOnRow } from '../../store/add-ons.ts';
 import { type Db, inTransaction, openDb } from '../../store/db.ts';
 import { invoiceAdvanceFees } from '../../store/fees-ahead.ts';
+import { newId } from '../../store/ids.ts';
 import { findViolations, invariants } from '../../store/invariants.ts';
 import { voidInvoice } from '../../store/invoice-actions.ts';
 import type { Invoice } from '../../store/invoices.ts';
@@ -15,6 +16,7 @@ import {
   openPeriods,
   type Period,
 } from '../../store/periods.ts';
+import { changePlan } from '../../store/plan-changes.ts';
 import { attachAddOn, endAddOn } from '../../store/subscription-add-ons.ts';
 import { listHeldCoupons } from '../../store/subscription-coupons.ts';
 import { changeSubscription, lockSubscription } from '../../store/subscriptions.ts';
@@ -280,6 +282,66 @@ describe('store: invoices with coupons, add-ons and taxes', () => {
       );
       assert.deepEqual(rows[0]?.document.discounts, [{ name: coupon.name, amount: '49.50' }]);
       assert.deepEqual(sums(await close(id, 1)), [9900n, 1881n, 11_781n]);
+    });
+
+    /** The invoice of a change of plan at once. */
+    async function change(subscriptionId: string, terms: PlanTerms, at: string): Promise<Invoice> {
+      const toVersionId = await seedPlan(db, world, { billIn: 'advance', ...terms });
+      const result = await inTransaction(db, async (tx) =>
+        changePlan(
+          tx,
+          await lockSubscription(tx, subscriptionId),
+          { changeId: newId('pch'), toVersionId, when: 'now' },
+          new Date(at),
+        ),
+      );
+      if (result.kind === 'refused') assert.fail(result.code);
+      return result.invoice ?? assert.fail('no invoice');
+    }
+    const usesOf = async (heldId: string): Promise<readonly (readonly [number, bigint])[]> => {
+      const rows: readonly { interval_index: number; amount_minor: bigint }[] = await db(
+        'coupon_uses',
+      )
+        .where({ subscription_coupon_id: heldId })
+        .orderBy('interval_index');
+      return rows.map((row) => [row.interval_index, row.amount_minor]);
+    };
+
+    it('a coupon that an upgrade was the first to take is used by its month, and not by the next fee', async () => {
+      const id = await subscribe({}, { billIn: 'advance' });
+      await ahead(id);
+      const heldId = await attached(
+        db,
+        id,
+        (await seedCoupon(db, { percent: '50' })).id,
+        new Date('2025-01-10T00:00:00Z'),
+      );
+      // 16 of 31 days: 9900 back, and half of 19800.
+      const upgrade = await change(id, { feeMinor: '19800' }, '2025-01-16T12:00:00Z');
+      assert.deepEqual(sums(upgrade), [0n, 0n, 0n]);
+      assert.deepEqual(await usesOf(heldId), [[0, 0n]]);
+      // 19 % of 19800.
+      assert.deepEqual(sums(await close(id, 0)), [19_800n, 3762n, 23_562n]);
+    });
+
+    it('a change of the interval takes the amount of the new one, which its usage does not have again', async () => {
+      const id = await subscribe({}, { billIn: 'advance' });
+      const coupon = await seedCoupon(db, {
+        amount_minor: 1000n,
+        duration: 'repeating',
+        duration_intervals: 2,
+      });
+      const heldId = await attached(db, id, coupon.id, START);
+      assert.deepEqual(sums(await ahead(id)), [9900n, 1691n, 10_591n]);
+      const yearly = { feeMinor: '99000', interval: { unit: 'year', count: 1 } } as const;
+      // 8900 × 16/31 back; 99000 − 1000.
+      const changed = await change(id, yearly, '2025-01-16T12:00:00Z');
+      assert.equal(changed.subtotalMinor, 98_000n - 4594n);
+      assert.deepEqual(await usesOf(heldId), [
+        [0, 1000n],
+        [1, 1000n],
+      ]);
+      assert.equal((await listHeldCoupons(db, id))[0]?.intervals_used, 2);
     });
 
     it('what a coupon took for two intervals is one row of the document', async () => {
