@@ -1,6 +1,6 @@
 import { discountOn, type Off } from './discount.ts';
 import { type InvoiceLine } from './line.ts';
-import { type Currency, formatAmount, type Minor } from './money.ts';
+import { type Currency, formatAmount, formatMoney, type Minor } from './money.ts';
 import type { BillableDefinition, PlanDefinition } from './plan.ts';
 import { prorate, type Proration, type Ratio, ratioLeft, ratioText, type Span } from './ratio.ts';
 
@@ -24,6 +24,8 @@ export type SpanFee = {
   readonly planVersionId: string;
   readonly name: string;
   readonly minor: Minor;
+  /** What discounts took off it, which is no part of `minor`; said on the line. Default nothing. */
+  readonly discountMinor?: Minor;
   readonly span: Span;
   readonly proration: Proration;
 };
@@ -72,7 +74,9 @@ function partLine(
   const isWhole = left.numerator === left.denominator;
   const basis = isCredit ? -fee.minor : fee.minor;
   const amountMinor = prorate(basis, left);
-  const text = isCredit ? `Unused part of ${fee.name}` : fee.name;
+  const { discountMinor = 0n } = fee;
+  const less = discountMinor === 0n ? '' : `, less ${formatMoney(discountMinor, change.currency)}`;
+  const text = isCredit ? `Unused part of ${fee.name}` : `${fee.name}${less}`;
   return [
     {
       kind: isCredit ? 'adjustment' : 'recurring',

@@ -245,6 +245,7 @@ async function nextFees(
       planVersionId: change.toVersionId,
       name: charge.display_name,
       minor: discounted.minors[index] ?? 0n,
+      discountMinor: BigInt(charge.amount_minor) - (discounted.minors[index] ?? 0n),
       span: so.interval.whole,
       proration: prorationOf(next),
     };

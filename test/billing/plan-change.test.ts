@@ -99,9 +99,13 @@ describe('billing/plan-change › lines', () => {
   });
 
   it('discounts come before proration: what is given back is what was paid', () => {
-    const [, charge] = changeLines(change({ next: [fee('Pro', feeAfter(9_900n, half))] }));
+    const next = fee('Pro', feeAfter(9_900n, half), { discountMinor: 4_950n });
+    const [, charge] = changeLines(change({ next: [next] }));
     // 4950 × 21/31 = 3353.2
-    assert.equal(charge?.amountMinor, 3_353n);
+    assert.deepEqual(
+      [charge?.description, charge?.amountMinor],
+      ['Pro, less $49.50 (21 of 31 days)', 3_353n],
+    );
     assert.equal(feeAfter(10_000n, { kind: 'fixed', amountMinor: 2_500n }), 7_500n);
     assert.equal(feeAfter(10_000n, null), 10_000n);
   });

@@ -126,7 +126,7 @@ describe('store/change-input', () => {
       assert.equal(await life.totalMinor(), 3_100n);
       assert.deepEqual(await bills(life, '2025-01-11', await ahead('7200')), [
         'Unused part of Fee 4100 (21 of 31 days) -2100',
-        'Fee 7200 (21 of 31 days) 4200',
+        'Fee 7200, less $10.00 (21 of 31 days) 4200',
       ]);
     });
 
@@ -143,7 +143,7 @@ describe('store/change-input', () => {
       const yearly = await life.change(day('2025-02-15'), await ahead('36500', year));
       assert.deepEqual(await life.texts(yearly), [
         'Unused part of Fee 6200 (14 of 28 days) -2600',
-        'Fee 36500 35500',
+        'Fee 36500, less $10.00 35500',
       ]);
       assert.equal(yearly?.totalMinor, 32_900n);
     });
