@@ -1,4 +1,5 @@
 import { formatCreditUnits } from './credits.ts';
+import type { Coupon } from './discount.ts';
 import { dueFees, type FeeInterval, type FeeStretch } from './fees.ts';
 import { assembleInvoice, type InvoiceDraft, type InvoiceInput } from './invoice.ts';
 import type { InvoiceLine } from './line.ts';
@@ -81,13 +82,14 @@ export type IntervalSimulation = {
   readonly use: readonly MeterTotal[];
   /** Overage in micro-credits; null: as the burn table gives it. */
   readonly overageMicro: bigint | null;
+  readonly coupons: readonly Coupon[];
   /** Null: nothing is taxed. */
   readonly taxation: Taxation | null;
 };
 
 /**
  * The invoice of a whole interval in which so much is used: fees in arrears for it and in advance for the next one. No
- * coupons, no account balance.
+ * account balance.
  * @throws RangeError when overage is given to a plan without a price for it, or a price cannot rate a quantity.
  */
 export function simulateInterval(of: IntervalSimulation): InvoiceDraft {
@@ -113,7 +115,7 @@ export function simulateInterval(of: IntervalSimulation): InvoiceDraft {
     late: [],
     minimum: 'now',
     commitment: commitmentOf(definition),
-    coupons: [],
+    coupons: of.coupons,
     taxation: of.taxation ?? {
       kind: definition.prices_include_tax === true ? 'inclusive' : 'exclusive',
       rates: { general: [] },

@@ -27,6 +27,9 @@ type Wanted = {
   readonly isTakenAnew?: boolean;
 };
 
+/** What of it decides which lines a coupon is taken off, and how much. */
+type Billed = Omit<Wanted, 'subscriptionId' | 'at' | 'periodId'>;
+
 type HeldRow = Pick<
   CouponRow,
   'name' | 'percent' | 'amount_minor' | 'currency' | 'applies_to' | 'meter_ids'
@@ -57,6 +60,17 @@ export async function readCoupons(db: Reader, of: Wanted): Promise<readonly Coup
   return held.flatMap((row) => resolve(row, uses.get(row.id) ?? [], of));
 }
 
+/** Coupons as a subscription would have them that holds them from its first interval on, in the order given. */
+export function couponsAsHeld(
+  rows: readonly CouponRow[],
+  of: Pick<Billed, 'definition' | 'aheadChargeIds'>,
+): readonly Coupon[] {
+  return rows.flatMap((row) => {
+    const intervalsMax = row.duration === 'once' ? 1 : row.duration_intervals;
+    return resolve({ ...row, intervalsMax }, [], { ...of, addOns: [], intervalIndex: 0 });
+  });
+}
+
 type Use = {
   readonly heldId: string;
   readonly intervalIndex: number;
@@ -82,7 +96,7 @@ async function readUses(db: Reader, of: Wanted): Promise<ReadonlyMap<string, rea
  * Lines of the invoiced interval and fees ahead of the next one are two uses, each with the amount of its interval. In the
  * last interval of a coupon that is not used yet, the next one has it only where this one took nothing.
  */
-function resolve(row: HeldRow, uses: readonly Use[], of: Wanted): readonly Coupon[] {
+function resolve(row: HeldRow, uses: readonly Use[], of: Billed): readonly Coupon[] {
   const { intervalIndex, aheadChargeIds = [] } = of;
   const on = onOf(row, of);
   if (on === null) return [];
@@ -114,7 +128,7 @@ function lasts(row: HeldRow, used: ReadonlySet<number>, intervalIndex: number): 
 }
 
 /** Null: nothing of it is left in this interval, or it is of another currency. */
-function offOf(row: HeldRow, uses: readonly Use[], of: Wanted): Coupon['off'] | null {
+function offOf(row: HeldRow, uses: readonly Use[], of: Billed): Coupon['off'] | null {
   if (row.percent !== null) return { kind: 'percent', percent: row.percent };
   if (row.amount_minor === null || row.currency !== of.definition.currency) return null;
   const taken = uses.find(({ intervalIndex }) => intervalIndex === of.intervalIndex);
@@ -124,7 +138,7 @@ function offOf(row: HeldRow, uses: readonly Use[], of: Wanted): Coupon['off'] | 
 }
 
 /** Null: the invoice can have no line that it is taken off. */
-function onOf(row: HeldRow, { definition, addOns }: Wanted): Coupon['on'] | null {
+function onOf(row: HeldRow, { definition, addOns }: Billed): Coupon['on'] | null {
   switch (row.applies_to) {
     case 'invoice':
       return { kind: 'invoice' };

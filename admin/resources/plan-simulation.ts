@@ -1,6 +1,7 @@
 /** What a plan would cost: for usage that is named, or for what a subscription really used. */
 import { z } from 'zod';
 
+import type { Coupon } from '../../billing/discount.ts';
 import { formatAmount } from '../../billing/money.ts';
 import { haveSameCalendar } from '../../billing/plan-change.ts';
 import type { PlanDefinition } from '../../billing/plan.ts';
@@ -10,6 +11,7 @@ import {
   simulationNotes,
 } from '../../billing/price-simulation.ts';
 import type { Taxation } from '../../billing/tax.ts';
+import { type CouponRow, findCoupon } from '../../store/coupons.ts';
 import type { Db } from '../../store/db.ts';
 import { allMeters, type MeterRow } from '../../store/meters.ts';
 import { findPeriod, listPeriods, type Period } from '../../store/periods.ts';
@@ -20,6 +22,7 @@ import {
   type PlanVersionRow,
 } from '../../store/plans.ts';
 import { type ActualBill, simulatePeriod } from '../../store/price-simulation.ts';
+import { couponsAsHeld } from '../../store/subscription-coupons.ts';
 import { findSubscriber } from '../../store/subscribers.ts';
 import { findSubscription } from '../../store/subscription-reads.ts';
 import { readSubscription } from '../../store/subscriptions.ts';
@@ -106,9 +109,21 @@ const simulationBody = object({
   subscriber_id: reference(
     'With usage: whose taxes and time zone hold; without it nothing is taxed and the zone is UTC',
   ).optional(),
+  coupons: listOf(
+    reference('A coupon'),
+    20,
+    'With usage: what is taken off, in this order, as in the first interval that has them.',
+  ).optional(),
   subscription_id: reference('Whose recorded usage is priced, instead of usage').optional(),
   period_id: reference('A period of the subscription; the one that runs when absent').optional(),
 });
+const onlyWithUsage = [
+  'usage',
+  'overage_credits',
+  'first_invoice',
+  'subscriber_id',
+  'coupons',
+] as const satisfies readonly (keyof SimulationBody)[];
 type SimulationBody = z.output<typeof simulationBody>;
 
 const simulatePlan = route({
@@ -117,7 +132,7 @@ const simulatePlan = route({
   path: '/plans/{plan_id}/simulate',
   tag: 'Plans',
   summary: 'Show what a plan would cost',
-  description: `Changes nothing. Either \`usage\`: the invoice of a whole interval with so much of it, taxed as for \`subscriber_id\`, before coupons.
+  description: `Changes nothing. Either \`usage\`: the invoice of a whole interval with so much of it, less \`coupons\` and taxed as for \`subscriber_id\`.
 Or \`subscription_id\`: the invoice that a period of it would have with this plan, by what it really used and with its own
 coupons and taxes, beside what it really costs. The same function as the invoice. A draft is read as if it were published now.`,
   roles: readers,
@@ -135,7 +150,7 @@ coupons and taxes, beside what it really costs. The same function as the invoice
     const definition = await definitionOfVersion(call.db, plan, version);
     const simulated = { plan, version, definition };
     if (body.subscription_id === undefined) return ofUsage(call, simulated, body);
-    for (const field of ['usage', 'overage_credits', 'first_invoice', 'subscriber_id'] as const) {
+    for (const field of onlyWithUsage) {
       if (body[field] === undefined) continue;
       throw fieldProblem(
         field,
@@ -185,6 +200,7 @@ async function ofUsage(call: Call, of: Simulated, body: SimulationBody): Promise
     definition,
     zone,
     taxation,
+    coupons: await readCouponsOf(call, definition, body.coupons ?? []),
     startMs: Date.now(),
     isFirst: body.first_invoice ?? false,
     use,
@@ -217,6 +233,35 @@ async function readPayer(
   }
   const of = { environment, subscriberId: subscriber.id, definition, addOns: [] };
   return { zone: subscriber.time_zone, taxation: await readTaxation(call.db, of) };
+}
+
+async function readCouponsOf(
+  call: Call,
+  definition: PlanDefinition,
+  refs: readonly string[],
+): Promise<readonly Coupon[]> {
+  const rows: CouponRow[] = [];
+  for (const [index, ref] of refs.entries()) {
+    const field = `coupons[${index}]`;
+    // In order: the first fault is the one that is told.
+    // oxlint-disable-next-line no-await-in-loop
+    const coupon = await findCoupon(call.db, call.environment, ref);
+    if (coupon === null) throw fieldProblem(field, 'names no coupon of this environment');
+    if (coupon.currency !== null && coupon.currency !== definition.currency) {
+      throw fieldProblem(
+        field,
+        `is an amount of ${coupon.currency}, and the plan is in ${definition.currency}`,
+      );
+    }
+    if (rows.some(({ id }) => id === coupon.id)) {
+      throw fieldProblem(field, `names ${coupon.lookup_id} for a second time`);
+    }
+    rows.push(coupon);
+  }
+  const aheadChargeIds = definition.charges.flatMap((charge) =>
+    charge.kind === 'recurring' && charge.bill_in === 'advance' ? [charge.id] : [],
+  );
+  return couponsAsHeld(rows, { definition, aheadChargeIds });
 }
 
 function wordsOf({ plan, version }: Simulated) {

@@ -323,6 +323,39 @@ describe('admin › price simulation', () => {
     }
   });
 
+  it('takes coupons off named usage, in their order', async () => {
+    const { name } = await plan([
+      { type: 'RECURRING', amount: '20', bill_in: 'advance' },
+      { type: 'RECURRING', amount: '10' },
+      perCall('0.01'),
+    ]);
+    const usage = [{ meter_id: 'calls', quantity: 1_000 }];
+    const discounts = async (...coupons: readonly string[]): Promise<unknown> =>
+      (await simulate(name, { usage, coupons }))['discounts'];
+    const tenth = await seedCoupon(admin.db, { duration: 'forever' });
+    const once = await seedCoupon(admin.db);
+    const fees = await seedCoupon(admin.db, { applies_to: 'fees', duration: 'forever' });
+    const fixed = await seedCoupon(admin.db, { amount_minor: 500n });
+    const euros = await seedCoupon(admin.db, { amount_minor: 500n, currency: 'EUR' });
+    assert.deepEqual(await discounts(tenth.lookup_id), [{ name: tenth.name, amount: '4.00' }]);
+    assert.deepEqual(await discounts(once.id), [{ name: once.name, amount: '2.00' }]);
+    assert.deepEqual(await discounts(fixed.id, tenth.id, fees.id), [
+      { name: fees.name, amount: '3.00' },
+      { name: fixed.name, amount: '5.00' },
+      { name: tenth.name, amount: '3.20' },
+    ]);
+    for (const [field, coupons] of [
+      ['coupons[0]', ['NOBODY']],
+      ['coupons[0]', [euros.id]],
+      ['coupons[1]', [tenth.id, tenth.lookup_id]],
+    ] as const) {
+      // oxlint-disable-next-line no-await-in-loop
+      const refused = await post(`/plans/${name}/simulate`, { usage, coupons });
+      assert.equal(refused.status, 400, refused.text);
+      assert.ok(refused.text.includes(`"field":"${field}"`), refused.text);
+    }
+  });
+
   it('notes limits, and meters without a price', async () => {
     const { name } = await plan([], { base_price: '9' });
     await ok(`/plans/${name}/versions`);

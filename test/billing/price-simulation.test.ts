@@ -76,7 +76,7 @@ function simulated(
 ): InvoiceDraft {
   return simulateInterval({
     ...{ planVersionId: 'pver_1', definition, zone: 'UTC', startMs: start },
-    ...{ isFirst: false, use, overageMicro: null, taxation: null },
+    ...{ isFirst: false, use, overageMicro: null, taxation: null, coupons: [] },
     ...more,
   });
 }
@@ -192,6 +192,18 @@ describe('billing/price-simulation › an interval', () => {
     } as const;
     const draft = simulated(plan(), [used(300n)], { taxation });
     assert.deepEqual([draft.subtotalMinor, draft.taxMinor, draft.totalMinor], [200n, 38n, 238n]);
+  });
+
+  it('has its coupons taken off before it is taxed', () => {
+    const coupon = { id: 'cpn_1', name: 'Half', off: { kind: 'percent', percent: '50' } } as const;
+    const draft = simulated(plan(), [used(300n)], {
+      coupons: [{ ...coupon, on: { kind: 'invoice' } }],
+      taxation: { kind: 'exclusive', rates: { general: [{ name: 'VAT', percent: '19' }] } },
+    });
+    assert.deepEqual(
+      [draft.subtotalMinor, draft.discountMinor, draft.taxMinor, draft.totalMinor],
+      [200n, 100n, 19n, 119n],
+    );
   });
 
   it('adds no tax, and says whether it is in the prices', () => {
