@@ -174,6 +174,8 @@ function bodyOf(operationId: string): { readonly body?: unknown } {
     changeSubscriptionPlan: { plan_id: 'x' },
     previewPlanChange: { plan_id: 'x' },
     closePeriod: {},
+    correctUsageEvent: { reason: 'x', quantities: [{ meter_id: 'x', quantity: 1 }] },
+    createCreditNote: { full: true, reason: 'other' },
     changeTaxRate: { percent: '1' },
     addSubscriptionCoupon: { coupon_id: 'x' },
     addSubscriptionAddOn: { add_on_id: 'x' },
