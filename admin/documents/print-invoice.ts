@@ -23,6 +23,9 @@ export function printInvoice(
   of: {
     readonly lines: readonly InvoiceLineRead[];
     readonly creditNotes: readonly CreditNoteOfInvoice[];
+    /** Numbers of the invoices that it replaces and that replaces it. */
+    readonly replaces?: string | null;
+    readonly replacedBy?: string | null;
   },
 ): PrintedDocument {
   const hand = handOf(invoice);
@@ -36,7 +39,11 @@ export function printInvoice(
     mark: markOf(invoice, hand),
     from: sellerRows(document, words),
     to: { label: words.billedTo, rows: buyerRows(document, words) },
-    facts: factsOf(invoice, hand),
+    facts: [
+      ...factsOf(invoice, hand),
+      ...fact(words.facts.replaces, of.replaces ?? null),
+      ...fact(words.facts.replacedBy, of.replacedBy ?? null),
+    ],
     colon: words.colon,
     table: { ...words.table, lines: of.lines.map((line) => printLine(line, invoice, hand)) },
     sums: [...sumsOf(invoice, hand), ...creditedRows(invoice, of.creditNotes, hand)],

@@ -2,7 +2,7 @@
 import { listCreditNoteLines, listCreditNotesOf } from '../../store/credit-note-reads.ts';
 import type { CreditNoteRead } from '../../store/credit-note-reads.ts';
 import type { Reader } from '../../store/db.ts';
-import { type InvoiceRead, listInvoiceLines } from '../../store/invoice-reads.ts';
+import { findInvoiceRead, type InvoiceRead, listInvoiceLines } from '../../store/invoice-reads.ts';
 import { printCreditNote } from './print-credit-note.ts';
 import { printInvoice } from './print-invoice.ts';
 import type { PrintedDocument } from './printed-document.ts';
@@ -15,7 +15,18 @@ export async function readPrintedInvoice(
   return printInvoice(invoice, {
     lines: await listInvoiceLines(db, [invoice.id]),
     creditNotes: await listCreditNotesOf(db, invoice.id),
+    replaces: await numberOf(db, invoice, invoice.reissue_of),
+    replacedBy: await numberOf(db, invoice, invoice.reissued_as),
   });
+}
+
+async function numberOf(
+  db: Reader,
+  { environment }: InvoiceRead,
+  invoiceId: string | null,
+): Promise<string | null> {
+  if (invoiceId === null) return null;
+  return (await findInvoiceRead(db, environment, invoiceId))?.number ?? null;
 }
 
 /** The credit note with its lines. */

@@ -27,6 +27,9 @@ export type Words = {
     readonly paid: string;
     readonly voided: string;
     readonly plan: string;
+    /** The void invoice that this one stands for, and the one that stands for this one. */
+    readonly replaces: string;
+    readonly replacedBy: string;
     readonly forInvoice: string;
     readonly reason: string;
   };
@@ -96,6 +99,8 @@ const en: Words = {
     paid: 'Paid',
     voided: 'Voided',
     plan: 'Plan',
+    replaces: 'Replaces',
+    replacedBy: 'Replaced by',
     forInvoice: 'For invoice',
     reason: 'Reason',
   },
@@ -165,6 +170,8 @@ const de: Words = {
     paid: 'Bezahlt',
     voided: 'Storniert',
     plan: 'Tarif',
+    replaces: 'Ersetzt',
+    replacedBy: 'Ersetzt durch',
     forInvoice: 'Zu Rechnung',
     reason: 'Grund',
   },
@@ -236,6 +243,8 @@ const fr: Words = {
     paid: 'Payée le',
     voided: 'Annulée le',
     plan: 'Offre',
+    replaces: 'Remplace',
+    replacedBy: 'Remplacée par',
     forInvoice: 'Pour la facture',
     reason: 'Motif',
   },
@@ -307,6 +316,8 @@ const es: Words = {
     paid: 'Pagada',
     voided: 'Anulada',
     plan: 'Plan',
+    replaces: 'Sustituye a',
+    replacedBy: 'Sustituida por',
     forInvoice: 'De la factura',
     reason: 'Motivo',
   },
@@ -379,6 +390,8 @@ const ja: Words = {
     paid: '支払日',
     voided: '無効日',
     plan: 'プラン',
+    replaces: '差替え元',
+    replacedBy: '差替え先',
     forInvoice: '対象の請求書',
     reason: '理由',
   },

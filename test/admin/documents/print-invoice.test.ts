@@ -2,13 +2,69 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import fc from 'fast-check';
+
 import { htmlOf } from '../../../admin/documents/html-document.ts';
 import { printCreditNote } from '../../../admin/documents/print-credit-note.ts';
 import { printInvoice } from '../../../admin/documents/print-invoice.ts';
 import type { PrintedDocument } from '../../../admin/documents/printed-document.ts';
+import { formatAmount } from '../../../billing/money.ts';
+import { taxLabel } from '../../../billing/tax.ts';
+import { totalUp } from '../../../billing/totals.ts';
 import { creditNote, creditNoteLines, examples, invoice, line } from './examples.ts';
 
 const snapshots = join(import.meta.dirname, '..', '..', 'snapshots');
+
+/** The document of lines with these amounts in cents, totalled as the system does. */
+function totalled(
+  amounts: readonly bigint[],
+  of: {
+    readonly coupons: readonly string[];
+    readonly rates: readonly string[];
+    readonly kind: 'exclusive' | 'inclusive';
+  },
+): PrintedDocument {
+  const totals = totalUp(
+    amounts.map((amountMinor) => ({ chargeId: null, amountMinor })),
+    {
+      coupons: of.coupons.map((percent, index) => ({
+        id: `dsc_${index}`,
+        name: `Coupon ${index}`,
+        off: { kind: 'percent', percent },
+        on: { kind: 'invoice' },
+      })),
+      taxation: {
+        kind: of.kind,
+        rates: { general: of.rates.map((percent) => ({ name: 'VAT', percent })) },
+      },
+      balanceMinor: 0n,
+    },
+  );
+  const text = (minor: bigint): string => formatAmount(minor, 'USD');
+  return printInvoice(
+    invoice(
+      {
+        subtotal_minor: totals.subtotalMinor,
+        tax_minor: totals.taxMinor,
+        total_minor: totals.totalMinor,
+      },
+      {
+        discounts: totals.discounts.map(({ name, amountMinor }) => ({
+          name,
+          amount: text(amountMinor),
+        })),
+        tax_included: totals.taxIncluded,
+        taxes: totals.taxes.map((tax) => ({
+          label: taxLabel(tax),
+          percent: tax.percent,
+          base: text(tax.baseMinor),
+          amount: text(tax.amountMinor),
+        })),
+      },
+    ),
+    { lines: amounts.map((amount_minor) => line({ amount_minor })), creditNotes: [] },
+  );
+}
 
 describe('admin › documents', () => {
   const documents = examples();
@@ -89,6 +145,31 @@ describe('admin › documents', () => {
     assert.equal(
       rest.slice(0, 4).reduce((sum, amount) => sum + amount, subtotal ?? 0),
       rest[4],
+    );
+  });
+
+  it('prints every part of a total, whatever the lines, coupons and taxes', () => {
+    const minor = fc.bigInt({ min: -50_000n, max: 1_000_000n });
+    const percent = fc.constantFrom('0', '7', '19', '8.875');
+    fc.assert(
+      fc.property(
+        fc.array(minor, { minLength: 1, maxLength: 6 }),
+        fc.array(percent, { maxLength: 3 }),
+        fc.uniqueArray(percent, { maxLength: 3 }),
+        fc.constantFrom('exclusive', 'inclusive'),
+        (amounts, coupons, rates, kind) => {
+          const document = totalled(amounts, { coupons, rates, kind });
+          const of = document.sums.map((sum) => BigInt(sum.amount.replaceAll(/[^0-9-]/g, '')));
+          const at = document.sums.findIndex(({ label }) => label === 'Total');
+          const lines = document.table.lines.map(({ amount }) =>
+            BigInt(amount.replaceAll(/[^0-9-]/g, '')),
+          );
+          const sum = (all: readonly bigint[]): bigint =>
+            all.reduce((total, next) => total + next, 0n);
+          assert.equal(of[0], sum(lines));
+          assert.equal(of[at], sum(of.slice(0, at)));
+        },
+      ),
     );
   });
 
