@@ -29,7 +29,7 @@ import { seedSubscriber, seedSubscription, type World } from '../workflows/suppo
 /** The life of one subscription, told to the store in the order of time, without shards and workflows. */
 export type Life = ReturnType<typeof lifeOf>;
 
-export const meterOf = (world: World) => ({
+const meterOf = (world: World) => ({
   ...{ id: world.meterId, key: `m_${world.meterId.slice(4, 14)}`, name: 'API Calls' },
   ...{ unit_one: 'call', unit_other: 'calls', scale: 0, aggregation: 'SUM' as const },
 });
@@ -44,7 +44,7 @@ export type Terms = Partial<Omit<PlanDefinition, 'charges'>> & {
   readonly more?: readonly Charge[];
 };
 
-export function definitionOf(world: World, terms: Terms): PlanDefinition {
+function definitionOf(world: World, terms: Terms): PlanDefinition {
   const { fee, isAhead, price, included, minimum, maximum, more, ...rest } = terms;
   return {
     ...{ currency: 'USD', interval: { unit: 'month', count: 1 }, billing_time: 'anniversary' },
