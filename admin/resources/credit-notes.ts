@@ -92,6 +92,7 @@ const CreditNote = z
       .nullable(),
     total_text: z.string(),
     html_path: z.string(),
+    pdf_path: z.string(),
     created_at: instantText(),
   })
   .meta({ id: 'CreditNote' });
@@ -126,6 +127,7 @@ const example = {
   refund: null,
   total_text: '$10.00',
   html_path: '/api/v1/credit_notes/cn_5h2k9x0q7w3m1n8b4v6c2z.html',
+  pdf_path: '/api/v1/credit_notes/cn_5h2k9x0q7w3m1n8b4v6c2z.pdf',
   created_at: '2025-02-03T09:00:00.000Z',
 } as const;
 
@@ -167,6 +169,7 @@ function toWire(
         : { state: row.refund_state, failure_code: row.refund_failure_code, text: refundText(row) },
     total_text: formatMoney(row.total_minor, currency),
     html_path: `/api/v1/credit_notes/${row.id}.html`,
+    pdf_path: `/api/v1/credit_notes/${row.id}.pdf`,
     created_at: wireInstant(row.created_at),
   };
 }

@@ -88,6 +88,7 @@ export const Invoice = z
     still_due: amountText('What is due now: amount_due less payments and credit notes.'),
     total_text: z.string().meta({ description: 'For people: $82.45.' }),
     html_path: z.string(),
+    pdf_path: z.string(),
     created_at: instantText(),
     finalize_at: instantText().nullable().meta({
       description: 'When a draft becomes final by itself.',
@@ -219,6 +220,7 @@ export function invoiceToWire(
     still_due: amount(stillDue(row)),
     total_text: formatMoney(row.total_minor, currency),
     html_path: `/api/v1/invoices/${row.id}.html`,
+    pdf_path: `/api/v1/invoices/${row.id}.pdf`,
     created_at: wireInstant(row.created_at),
     finalize_at: wireInstant(row.state === 'draft' ? row.finalize_at : null),
     finalized_at: wireInstant(row.finalized_at),
@@ -363,6 +365,7 @@ export const invoiceExample = {
   credited: '0.00',
   still_due: '0.00',
   html_path: '/api/v1/invoices/inv_5h2k9x0q7w3m1n8b4v6c2z.html',
+  pdf_path: '/api/v1/invoices/inv_5h2k9x0q7w3m1n8b4v6c2z.pdf',
   created_at: '2025-02-01T00:00:05.000Z',
   finalize_at: null,
   finalized_at: '2025-02-01T00:00:05.000Z',

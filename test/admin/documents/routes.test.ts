@@ -49,6 +49,13 @@ describe('admin › documents › routes', () => {
     assert.ok(again.bytes.equals(bytes));
   });
 
+  it('is where the JSON of the invoice and of the credit note say', async () => {
+    for (const path of [`/api/v1/invoices/${invoiceId}`, `/api/v1/credit_notes/${creditNoteId}`]) {
+      const { body } = await admin.call('GET', path);
+      assert.deepEqual([body['html_path'], body['pdf_path']], [`${path}.html`, `${path}.pdf`]);
+    }
+  });
+
   it('lists the credit notes of an invoice on it', async () => {
     const { text } = await admin.call('GET', `/api/v1/invoices/${invoiceId}.html`);
     assert.match(text, /Gutschrift CN-2025-0001, 3\. Feb\. 2025/);
