@@ -107,7 +107,8 @@ describe('admin › price simulation', () => {
   }
 
   async function close(subscriptionId: string): Promise<string> {
-    const [period] = await listPeriods(admin.db, subscriptionId);
+    const periods = await listPeriods(admin.db, subscriptionId);
+    const period = periods.find(({ state }) => state !== 'closed');
     assert.ok(period);
     await inTransaction(admin.db, (tx) => beginClosing(tx, period));
     const result = await inTransaction(admin.db, (tx) => invoicePeriod(tx, period.id, new Date()));
@@ -175,6 +176,22 @@ describe('admin › price simulation', () => {
           ...{ invoice_id: null, invoice_number: null },
           ...{ subtotal: real['subtotal'], total: real['total'] },
         });
+        const period_id = await close(subscriptionId);
+        const after = await simulate(name, { subscription_id: subscriptionId, period_id });
+        const issued = await admin.call(
+          'GET',
+          `/api/v1/invoices/${String(isJson(after['actual']) ? after['actual']['invoice_id'] : '')}`,
+        );
+        assert.deepEqual(
+          [
+            issued.body['subtotal'],
+            issued.body['discount'],
+            issued.body['tax'],
+            issued.body['total'],
+          ],
+          [real['subtotal'], real['discount'], real['tax'], real['total']],
+        );
+        assert.deepEqual([after['total'], after['difference']], [real['total'], '0.00']);
       }),
       { numRuns: 20 },
     );
