@@ -53,7 +53,12 @@ type Party = {
   readonly segmentId: string;
   readonly bucketId: string;
 };
-type Round = { readonly drainPerS: number; readonly copyPerS: number };
+type Round = {
+  readonly drainPerS: number;
+  readonly copyPerS: number;
+  /** CPU of this process for each fact while it drained: it does not depend on who else is on the machine. */
+  readonly cpuMicros: number;
+};
 
 const now = Date.now();
 const day = new Date(now).toISOString().slice(0, 10).replaceAll('-', '');
@@ -91,9 +96,10 @@ async function run(db: Db): Promise<readonly Round[]> {
   await round(db, { world, parties, count: WARM_EVENTS });
   const measured: Round[] = [];
   for (let n = 0; n < rounds; n += 1) {
-    measured.push(await round(db, { world, parties, count: events }));
+    const one = await round(db, { world, parties, count: events });
+    measured.push(one);
     if (!values.json) {
-      const { drainPerS, copyPerS } = measured.at(-1) ?? { drainPerS: 0, copyPerS: 1 };
+      const { drainPerS, copyPerS } = one;
       console.log(
         `round ${n + 1}: drain ${drainPerS.toFixed(0)} rows/s, COPY ${copyPerS.toFixed(0)} rows/s, ratio ${(drainPerS / copyPerS).toFixed(2)}`,
       );
@@ -154,9 +160,11 @@ type Work = { readonly world: World; readonly parties: readonly Party[]; readonl
 
 async function round(db: Db, work: Work): Promise<Round> {
   await fill(work);
+  const before = process.cpuUsage();
   const drainPerS = await drainOnce(db, work.count);
+  const used = process.cpuUsage(before);
   const copyPerS = await copyOnce(db, work.count);
-  return { drainPerS, copyPerS };
+  return { drainPerS, copyPerS, cpuMicros: (used.user + used.system) / work.count };
 }
 
 async function fill({ world, parties, count }: Work): Promise<void> {
@@ -277,6 +285,7 @@ function print(measured: readonly Round[]): void {
   const result = {
     drain_rows_per_s: median(measured.map((one) => one.drainPerS)),
     copy_rows_per_s: median(measured.map((one) => one.copyPerS)),
+    drain_cpu_us: median(measured.map((one) => one.cpuMicros)),
     ratio,
     ratio_min: RATIO_MIN,
     ratio_goal: RATIO_GOAL,
@@ -288,7 +297,7 @@ function print(measured: readonly Round[]): void {
     return;
   }
   console.log(
-    `drain ${result.drain_rows_per_s.toFixed(0)} rows/s · COPY ${result.copy_rows_per_s.toFixed(0)} rows/s`,
+    `drain ${result.drain_rows_per_s.toFixed(0)} rows/s · COPY ${result.copy_rows_per_s.toFixed(0)} rows/s · ${result.drain_cpu_us.toFixed(0)} µs of this process for each row`,
   );
   console.log(
     `ratio ${ratio.toFixed(2)} (at least ${RATIO_MIN}, goal ${RATIO_GOAL}): ${isPassed ? 'passed' : 'NOT PASSED'}`,

@@ -1,3 +1,5 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
 import type { Aggregation } from '../billing/plan.ts';
 import type { UsageFact } from '../billing/usage-fact.ts';
 import type { Tx } from './db.ts';
@@ -141,15 +143,52 @@ async function insertAndPost(
 
 const hasSpent = (entry: UsageEntry): boolean => entry.creditsMicro > 0n;
 
-/**
- * What many events have in common goes over once, as a row of its own that the events point to: that saves most of the
- * text, and of the time to write and read it.
- */
+/** A full batch goes over in parts: what one is written from is put together while Postgres writes the one before. */
+const PART_MAX = 2_500;
+
 async function insertEvents(
   tx: Tx,
   entries: readonly UsageEntry[],
   txnIds: ReadonlyMap<string, bigint>,
 ): Promise<readonly UsageEntry[]> {
+  const fresh: UsageEntry[] = [];
+  let running: Promise<readonly UsageEntry[]> = Promise.resolve([]);
+  for (let from = 0; from < entries.length; from += PART_MAX) {
+    const part = entries.slice(from, from + PART_MAX);
+    const values = eventValues(part, txnIds);
+    fresh.push(...(await running));
+    running = insertPart(tx, part, values);
+    // A failure is seen where it is awaited, which is after the next part was put together.
+    running.catch(() => {});
+    await nextTurn();
+  }
+  fresh.push(...(await running));
+  return fresh;
+}
+
+async function insertPart(
+  tx: Tx,
+  entries: readonly UsageEntry[],
+  values: readonly string[],
+): Promise<readonly UsageEntry[]> {
+  const inserted = await selectRow<{ count: bigint; ids: readonly string[] | null }>(
+    tx,
+    INSERT_EVENTS,
+    [...values, entries.length],
+  );
+  if (inserted?.count === BigInt(entries.length)) return entries;
+  const isNew = new Set(inserted?.ids);
+  return entries.filter(({ fact }) => isNew.has(fact.opId));
+}
+
+/**
+ * What `INSERT_EVENTS` is given. What many events have in common goes over once, as a row of its own that the events
+ * point to: that saves most of the text, and of the time to write and read it.
+ */
+function eventValues(
+  entries: readonly UsageEntry[],
+  txnIds: ReadonlyMap<string, bigint>,
+): readonly string[] {
   const places = new Map<string, { readonly index: number; readonly entry: UsageEntry }>();
   const placeIndexes = entries.map((entry) => {
     const { fact, meterIds } = entry;
@@ -163,37 +202,29 @@ async function insertEvents(
     textArray(entries.map((entry) => of(entry)));
   const numbers = (of: (entry: UsageEntry) => bigint | number): string =>
     numberArray(entries.map((entry) => of(entry)));
-  const inserted = await selectRow<{ count: bigint; ids: readonly string[] | null }>(
-    tx,
-    INSERT_EVENTS,
-    [
-      textArray(shared.map((entry) => entry.environment)),
-      textArray(shared.map(({ fact }) => fact.subscriberId)),
-      textArray(shared.map((entry) => entry.subscriptionId)),
-      numberArray(shared.map((entry) => entry.segmentId)),
-      textArray(shared.map((entry) => entry.periodId)),
-      textArray(shared.map(({ adjustsPeriodId: id }) => (id === '' ? null : id))),
-      textArray(shared.map(({ fact }) => fact.productId)),
-      numberArray(shared.map(({ fact }) => txnIds.get(fact.subscriberId) ?? null)),
-      textArray(shared.map(({ fact }) => (fact.keyId === '' ? null : fact.keyId))),
-      numberArray(shared.map(({ fact }) => fact.status)),
-      textArray(shared.map((entry) => `{${entry.meterIds.join(',')}}`)),
-      textArray(shared.map(({ fact }) => `{${fact.flags.join(',')}}`)),
-      numberArray(placeIndexes),
-      texts(({ fact }) => fact.opId),
-      numbers(({ fact }) => fact.atMs),
-      texts(({ fact }) => `{${fact.quantities.map(({ quantity }) => quantity).join(',')}}`),
-      texts((entry) => `{${entry.takes.map(({ bucketId }) => bucketId).join(',')}}`),
-      texts((entry) => `{${entry.takes.map(({ micro }) => micro).join(',')}}`),
-      numbers((entry) => entry.creditsMicro),
-      numbers((entry) => entry.overageMicro),
-      numbers((entry) => entry.writtenOffMicro),
-      entries.length,
-    ],
-  );
-  if (inserted?.count === BigInt(entries.length)) return entries;
-  const isNew = new Set(inserted?.ids);
-  return entries.filter(({ fact }) => isNew.has(fact.opId));
+  return [
+    textArray(shared.map((entry) => entry.environment)),
+    textArray(shared.map(({ fact }) => fact.subscriberId)),
+    textArray(shared.map((entry) => entry.subscriptionId)),
+    numberArray(shared.map((entry) => entry.segmentId)),
+    textArray(shared.map((entry) => entry.periodId)),
+    textArray(shared.map(({ adjustsPeriodId: id }) => (id === '' ? null : id))),
+    textArray(shared.map(({ fact }) => fact.productId)),
+    numberArray(shared.map(({ fact }) => txnIds.get(fact.subscriberId) ?? null)),
+    textArray(shared.map(({ fact }) => (fact.keyId === '' ? null : fact.keyId))),
+    numberArray(shared.map(({ fact }) => fact.status)),
+    textArray(shared.map((entry) => `{${entry.meterIds.join(',')}}`)),
+    textArray(shared.map(({ fact }) => `{${fact.flags.join(',')}}`)),
+    numberArray(placeIndexes),
+    texts(({ fact }) => fact.opId),
+    numbers(({ fact }) => fact.atMs),
+    texts(({ fact }) => `{${fact.quantities.map(({ quantity }) => quantity).join(',')}}`),
+    texts((entry) => `{${entry.takes.map(({ bucketId }) => bucketId).join(',')}}`),
+    texts((entry) => `{${entry.takes.map(({ micro }) => micro).join(',')}}`),
+    numbers((entry) => entry.creditsMicro),
+    numbers((entry) => entry.overageMicro),
+    numbers((entry) => entry.writtenOffMicro),
+  ];
 }
 
 /** Names the new ones only when some were not: as a rule all are, and ten thousand ids need not come back. */

@@ -18,7 +18,8 @@ function keyOf({ fact, subscriptionId, segmentId, adjustsPeriodId }: UsageEntry)
 }
 
 const nameOf = (key: RollupKey): string =>
-  `${key.subscriptionId}|${key.segmentId}|${key.hourMs}|${key.adjustsPeriodId}`;
+  // A segment is one subscription's.
+  `${key.segmentId}|${key.hourMs}|${key.adjustsPeriodId}`;
 
 type UsageSum = RollupKey & {
   readonly meterId: string;
@@ -34,9 +35,16 @@ export async function addUsageRollups(tx: Tx, entries: readonly UsageEntry[]): P
   const sums = new Map<string, UsageSum>();
   for (const entry of entries) {
     const key = keyOf(entry);
+    const hour = nameOf(key);
     for (const [index, { quantity }] of entry.fact.quantities.entries()) {
       const meterId = entry.meterIds[index] ?? '';
-      addQuantity(sums, { key, meterId, quantity, atMs: entry.fact.atMs });
+      addQuantity(sums, {
+        name: `${hour}|${meterId}`,
+        key,
+        meterId,
+        quantity,
+        atMs: entry.fact.atMs,
+      });
     }
   }
   if (sums.size === 0) return;
@@ -77,14 +85,14 @@ export async function addUsageRollups(tx: Tx, entries: readonly UsageEntry[]): P
 function addQuantity(
   sums: Map<string, UsageSum>,
   use: {
+    readonly name: string;
     readonly key: RollupKey;
     readonly meterId: string;
     readonly quantity: number;
     readonly atMs: number;
   },
 ): void {
-  const { key, meterId, quantity, atMs } = use;
-  const name = `${nameOf(key)}|${meterId}`;
+  const { name, key, meterId, quantity, atMs } = use;
   const sum = sums.get(name);
   if (sum === undefined) {
     sums.set(name, {
