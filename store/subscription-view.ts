@@ -20,6 +20,8 @@ export type SubscriptionView = {
   } | null;
   readonly cancelAtMs: number | null;
   readonly endedAtMs: number | null;
+  /** The change of plan that waits for its day. */
+  readonly plannedChange: { readonly planName: string; readonly atMs: number } | null;
   /** Periods that are over and not closed yet. */
   readonly closing: readonly { readonly periodId: string; readonly periodSeq: number }[];
   /** What the shard must have applied to know all this. */
@@ -29,8 +31,16 @@ export type SubscriptionView = {
 
 type Row = Omit<
   SubscriptionView,
-  'current' | 'closing' | 'cancelAtMs' | 'endedAtMs' | 'runtimeVersion' | 'coreSeq'
+  | 'current'
+  | 'closing'
+  | 'cancelAtMs'
+  | 'endedAtMs'
+  | 'plannedChange'
+  | 'runtimeVersion'
+  | 'coreSeq'
 > & {
+  readonly plannedPlanName: string | null;
+  readonly plannedAt: Date | null;
   readonly cancelAt: Date | null;
   readonly endedAt: Date | null;
   readonly runtimeVersion: bigint;
@@ -47,18 +57,25 @@ export async function readSubscriptionView(
     `SELECT s.id AS "subscriptionId", s.subscriber_id AS "subscriberId", r.name AS "subscriberName",
             s.plan_id AS "planId", p.name AS "planName", s.state, s.overage_enabled AS "overageEnabled",
             s.cancel_at AS "cancelAt", s.ended_at AS "endedAt",
-            r.runtime_version AS "runtimeVersion", r.core_seq AS "coreSeq"
+            r.runtime_version AS "runtimeVersion", r.core_seq AS "coreSeq", n.name AS "plannedPlanName",
+            c.effective_at AS "plannedAt"
      FROM subscriptions s JOIN subscribers r ON r.id = s.subscriber_id JOIN plans p ON p.id = s.plan_id
+     LEFT JOIN plan_changes c ON c.subscription_id = s.id AND c.state = 'scheduled'
+     LEFT JOIN plan_versions w ON w.id = c.to_version_id LEFT JOIN plans n ON n.id = w.plan_id
      WHERE s.id = ?`,
     [subscriptionId],
   );
   const periods = await listPeriods(db, subscriptionId, ['open', 'closing']);
   const current = periods.find((period) => period.state === 'open');
-  const { cancelAt, endedAt, ...rest } = row;
+  const { cancelAt, endedAt, plannedPlanName, plannedAt, ...rest } = row;
   return {
     ...rest,
     cancelAtMs: cancelAt?.getTime() ?? null,
     endedAtMs: endedAt?.getTime() ?? null,
+    plannedChange:
+      plannedPlanName === null || plannedAt === null
+        ? null
+        : { planName: plannedPlanName, atMs: plannedAt.getTime() },
     runtimeVersion: safeNumber(row.runtimeVersion),
     coreSeq: safeNumber(row.coreSeq),
     current:

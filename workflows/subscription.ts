@@ -436,5 +436,11 @@ function show(run: Run): void {
   if (view.closing.length > 0) {
     desk.note('Closing', 'runs', view.closing.map(({ periodSeq }) => periodSeq).join(', '));
   }
+  const { plannedChange } = view;
+  if (plannedChange === null) desk.note('Plan', 'runs', view.planName);
+  else {
+    const { planName, atMs } = plannedChange;
+    desk.note('Plan', 'waits', `${view.planName}, ${planName} from ${instantText(atMs)} on`);
+  }
   desk.note('Next', 'waits', next?.what ?? 'nothing by itself');
 }
