@@ -48,7 +48,7 @@ export async function insertRefund(
 }
 
 /** Throws when there is none. */
-export async function readRefund(db: Reader, refundId: string): Promise<Refund> {
+async function readRefund(db: Reader, refundId: string): Promise<Refund> {
   return insertedRow<Refund>(db, `SELECT ${columns} FROM refunds WHERE id = ?`, [refundId]);
 }
 
