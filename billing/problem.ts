@@ -72,6 +72,7 @@ export const problemCodes = [
   'add_on_archived',
   'add_on_billed',
   'currency_differs',
+  'tax_inclusion_differs',
   'product_differs',
   // Why a plan cannot be published.
   'publish_refused',
@@ -425,6 +426,12 @@ export const problemTable = {
     no,
     'It is of another currency than the subscription',
     'Use one of the currency of the subscription.',
+  ),
+  tax_inclusion_differs: entry(
+    409,
+    no,
+    'The prices of one plan hold the tax, those of the other do not',
+    'Publish a version that is priced alike, or start another subscription.',
   ),
   product_differs: entry(
     409,

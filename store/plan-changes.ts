@@ -49,6 +49,7 @@ export type PlanChangeRefusal =
   | 'plan_archived'
   | 'product_differs'
   | 'currency_differs'
+  | 'tax_inclusion_differs'
   | 'plan_unchanged'
   | 'credits_already_spent';
 
@@ -199,6 +200,14 @@ async function readTarget(
     return refused(
       'currency_differs',
       `${name} is in ${row.currency}, the subscription in ${subscription.currency}. Cancel it and start another one.`,
+    );
+  }
+  // An invoice has both plans' fees on it, and its prices hold the tax or they do not.
+  const isHeld = row.definition.prices_include_tax === true;
+  if (isHeld !== (subscription.definition.prices_include_tax === true)) {
+    return refused(
+      'tax_inclusion_differs',
+      `The prices of ${name} ${isHeld ? 'hold' : 'do not hold'} the tax, those of the subscription ${isHeld ? 'do not' : 'do'}. Publish a version that is priced alike, or cancel and start another subscription.`,
     );
   }
   return { id: row.id, planId: row.planId, definition: row.definition };

@@ -186,6 +186,7 @@ const refusals = [
   'plan_unchanged',
   'product_differs',
   'currency_differs',
+  'tax_inclusion_differs',
   'credits_already_spent',
 ] as const;
 

@@ -262,6 +262,7 @@ export function refused(reply: Extract<EngineReply<unknown>, { kind: 'refused' }
     case 'plan_archived':
     case 'product_differs':
     case 'currency_differs':
+    case 'tax_inclusion_differs':
     case 'plan_unchanged':
     case 'credits_already_spent':
       return new ApiProblem(reply.code, reply.message);

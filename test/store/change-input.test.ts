@@ -4,8 +4,10 @@ import fc from 'fast-check';
 
 import { draftPlanChange } from '../../store/change-input.ts';
 import { type Db, inTransaction, openDb } from '../../store/db.ts';
+import { newId } from '../../store/ids.ts';
+import { changePlan } from '../../store/plan-changes.ts';
 import { insertTaxRate } from '../../store/tax-rates.ts';
-import { readSubscription } from '../../store/subscriptions.ts';
+import { lockSubscription, readSubscription } from '../../store/subscriptions.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 import { faultsOf, seedWorld, type World } from '../workflows/support/world.ts';
 import { begin, type Life, publish, seedCoupon, type Terms } from './life.ts';
@@ -168,6 +170,22 @@ describe('store/change-input', () => {
       assert.equal(up?.totalMinor, 2_940n);
       const down = await life.change(day('2025-01-11'), old);
       assert.equal(down?.totalMinor, -2_940n);
+    });
+
+    it('has fees of plans whose prices both hold the tax, or both do not: another change is refused', async () => {
+      const life = await begin(db, world, { planVersionId: await ahead('3100'), startAt: start });
+      const toVersionId = await ahead('6200', { prices_include_tax: true });
+      const result = await inTransaction(db, async (tx) =>
+        changePlan(
+          tx,
+          await lockSubscription(tx, life.subscriptionId),
+          { changeId: newId('pch'), toVersionId, when: 'now' },
+          day('2025-01-11'),
+        ),
+      );
+      assert.ok(result.kind === 'refused');
+      assert.equal(result.code, 'tax_inclusion_differs');
+      assert.match(result.message, /hold the tax, those of the subscription do not/);
     });
 
     it('refuses another currency, and an instant without a period', async () => {
