@@ -574,4 +574,16 @@ export const invariants: readonly Invariant[] = [
       JOIN ledger_entries e ON e.txn_id = t.id JOIN accounts a ON a.id = e.account_id
       WHERE i.state = 'void' GROUP BY i.id, a.id HAVING sum(e.amount) <> 0`,
   },
+  {
+    id: 'I43',
+    sentence:
+      'The last segment of a live subscription carries its plan version, or that of the change that is planned.',
+    kind: 'always',
+    sql: `SELECT s.id AS subject, g.plan_version_id || ', should be ' || coalesce(c.to_version_id, s.plan_version_id) AS detail
+      FROM subscriptions s CROSS JOIN LATERAL (
+        SELECT plan_version_id FROM segments WHERE subscription_id = s.id AND NOT void AND status <> 'inactive'
+        ORDER BY from_at DESC LIMIT 1) g
+      LEFT JOIN plan_changes c ON c.subscription_id = s.id AND c.state = 'scheduled'
+      WHERE s.state IN ('active', 'past_due') AND g.plan_version_id <> coalesce(c.to_version_id, s.plan_version_id)`,
+  },
 ];

@@ -383,6 +383,11 @@ const faults: readonly Fault[] = [
     `DELETE FROM ledger_entries e USING ledger_txns t, accounts a
     WHERE t.id = e.txn_id AND a.id = e.account_id AND t.kind = 'void' AND a.kind = 'revenue'`,
   ],
+  [
+    'I43',
+    'a plan that the segments ahead do not know',
+    "UPDATE subscriptions SET plan_version_id = 'another' WHERE state = 'active'",
+  ],
 ];
 
 describe('store/invariants', () => {
