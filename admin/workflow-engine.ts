@@ -13,6 +13,7 @@ import {
 } from '@temporalio/client';
 
 import {
+  subscriptionSignals,
   subscriptionUpdates,
   taskQueues,
   workflowIds,
@@ -98,8 +99,11 @@ export type WorkflowEngine = {
   ): Promise<EngineReply<null>>;
   /** The same, and asks for an attempt now and waits for what comes of it. */
   retryNow(invoiceId: string, wait: Wait & Summary): Promise<EngineReply<RetryReply>>;
-  /** Tells the collection, where one runs, to look at its invoice. */
-  invoiceChanged(invoiceId: string, waitMs: number): Promise<void>;
+  /** Tells the collection of an invoice, where one runs, to look at it, and its subscription to look at its standing. */
+  invoiceChanged(
+    invoice: { readonly id: string; readonly subscription_id: string | null },
+    waitMs: number,
+  ): Promise<void>;
   /** Starts the refund's workflow if it does not run, and waits for its result. */
   refund(
     refundId: string,
@@ -157,7 +161,7 @@ export function createWorkflowEngine(settings: EngineSettings): WorkflowEngine {
         return null;
       }),
     retryNow: (id, wait) => link.use(wait.waitMs, (client) => retryNow(client, id, wait)),
-    invoiceChanged: (id, waitMs) => invoiceChanged(link, id, waitMs),
+    invoiceChanged: (invoice, waitMs) => invoiceChanged(link, invoice, waitMs),
     refund: (id, wait) => link.use(wait.waitMs, (client) => refund(client, id, wait.summary)),
     close: () => link.close(),
   };
@@ -212,12 +216,20 @@ async function retryNow(
   );
 }
 
-/** A collection that has ended, or was never needed, has nothing to look at. */
-async function invoiceChanged(link: Link, invoiceId: string, waitMs: number): Promise<void> {
-  await link.use(waitMs, (client) =>
-    client.workflow
-      .getHandle(workflowIds.collection(invoiceId))
-      .signal(collectionSignals.invoiceChanged),
+/** A workflow that has ended, or was never needed, has nothing to look at. */
+async function invoiceChanged(
+  link: Link,
+  invoice: { readonly id: string; readonly subscription_id: string | null },
+  waitMs: number,
+): Promise<void> {
+  const signal = (workflowId: string, name: string): Promise<unknown> =>
+    link.use(waitMs, (client) => client.workflow.getHandle(workflowId).signal(name));
+  await signal(workflowIds.collection(invoice.id), collectionSignals.invoiceChanged);
+  if (invoice.subscription_id === null) return;
+  // Of an invoice that was given up no collection is left to say it.
+  await signal(
+    workflowIds.subscription(invoice.subscription_id),
+    subscriptionSignals.standingChanged,
   );
 }
 

@@ -103,6 +103,7 @@ export async function listInvoices(
     readonly subscriberId: string | null;
     readonly subscriptionId: string | null;
     readonly periodId: string | null;
+    readonly state?: InvoiceRead['state'] | null;
   },
   page: PageArgs,
 ): Promise<Page<InvoiceRead>> {
@@ -113,12 +114,14 @@ export async function listInvoices(
       from: 'invoices t',
       where: `t.environment = :environment AND (:subscriber::text IS NULL OR t.subscriber_id = :subscriber)
         AND (:subscription::text IS NULL OR t.subscription_id = :subscription)
-        AND (:period::text IS NULL OR t.period_id = :period)`,
+        AND (:period::text IS NULL OR t.period_id = :period)
+        AND (:state::text IS NULL OR t.state = :state)`,
       bindings: {
         environment: filter.environment,
         subscriber: filter.subscriberId,
         subscription: filter.subscriptionId,
         period: filter.periodId,
+        state: filter.state ?? null,
       },
     },
     page,

@@ -101,13 +101,13 @@ export async function listPendingRefunds(
   );
 }
 
-/** Periods that are over and whose invoice is not issued, and invoices whose collection has failed: for metrics. */
+/** Periods that are over and whose invoice is not issued and does not wait as a draft, and invoices whose collection has failed: for metrics. */
 export async function countUnfinished(
   db: Reader,
 ): Promise<{ readonly closing: number; readonly unpaid: number }> {
   const [row] = await selectRows<{ closing: bigint; unpaid: bigint }>(
     db,
-    `SELECT (SELECT count(*) FROM periods WHERE state = 'closing') AS closing,
+    `SELECT (SELECT count(*) FROM periods WHERE state = 'closing' AND coalesce(finalize_at <= now(), true)) AS closing,
             (SELECT count(*) FROM invoices WHERE state = 'open' AND payment_status = 'failed') AS unpaid`,
   );
   return { closing: Number(row?.closing ?? 0n), unpaid: Number(row?.unpaid ?? 0n) };

@@ -344,7 +344,7 @@ not make becomes account balance.`,
         },
       };
     });
-    if (issued.note.dueReducedMinor > 0n) await tellCollection(call, invoice.id);
+    if (issued.note.dueReducedMinor > 0n) await tellCollection(call, invoice);
     if (issued.refundId !== null) await refund(call, issued.refundId, issued.note.number);
     const note = await readNote(call, issued.note.id);
     return { status: note.refund?.state === 'pending' ? 202 : 201, body: note };

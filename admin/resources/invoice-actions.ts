@@ -119,17 +119,17 @@ async function act(
       audit: done.changed ? { action, objectId: invoice.id, details } : null,
     };
   });
-  await tellCollection(call, invoice.id);
+  await tellCollection(call, invoice);
   return answer;
 }
 
 /** What is done is done: a collection that is not told looks by itself before it takes any money. */
-export async function tellCollection(call: Call, invoiceId: string): Promise<void> {
+export async function tellCollection(call: Call, invoice: InvoiceRead): Promise<void> {
   try {
-    await call.deps.engine.invoiceChanged(invoiceId, call.deps.waits.workflowMs);
+    await call.deps.engine.invoiceChanged(invoice, call.deps.waits.workflowMs);
   } catch (error) {
     call.deps.log.warn(
-      { invoice_id: invoiceId, error: error instanceof Error ? error.message : String(error) },
+      { invoice_id: invoice.id, error: error instanceof Error ? error.message : String(error) },
       'the collection of an invoice was not told that it changed',
     );
   }

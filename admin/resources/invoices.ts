@@ -1,7 +1,7 @@
 import { listInvoiceLines, listInvoices } from '../../store/invoice-reads.ts';
 import { explainLine } from '../../store/line-explanation.ts';
 import { findSubscriber } from '../../store/subscribers.ts';
-import { object, pageQuery, reference } from '../fields.ts';
+import { object, oneOf, pageQuery, reference } from '../fields.ts';
 import { ApiProblem } from '../problems.ts';
 import { readers, route, type Route } from '../route.ts';
 import { Invoice, invoiceExample, invoiceToWire } from './invoice-shapes.ts';
@@ -26,6 +26,7 @@ export const invoiceRoutes: readonly Route[] = [
       subscriber_id: reference('Of this subscriber').optional(),
       subscription_id: reference('Of this subscription').optional(),
       period_id: reference('Of this period').optional(),
+      state: oneOf(['draft', 'open', 'paid', 'void', 'uncollectible'], 'In this state').optional(),
     }),
     answers: answers(200, {
       description: 'Newest first.',
@@ -45,6 +46,7 @@ export const invoiceRoutes: readonly Route[] = [
           subscriberId: subscriber?.id ?? query.subscriber_id ?? null,
           subscriptionId: query.subscription_id ?? null,
           periodId: query.period_id ?? null,
+          state: query.state ?? null,
         },
         pageArgs(query),
       );
