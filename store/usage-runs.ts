@@ -182,16 +182,18 @@ type Shares = {
 
 /** Use after a subscription's end adjusts the very period that it lies in, and is billed by nobody. */
 function sharesOf({ periods, segments, usage, credits }: Ledger): Shares {
-  const runs = runsOf(segments, [...usage, ...credits]);
+  const rows = [...usage, ...credits];
+  const runs = runsOf(segments, rows);
   const ids = new Set(['', ...periods.map(({ id }) => id)]);
-  return {
-    runs,
-    runOf: (row) => {
-      if (!ids.has(row.adjustsPeriodId) || row.adjustsPeriodId === row.periodId) return null;
-      const segment = segmentOf(row, segments);
-      return segment === null ? null : runAt(segment, { runs, segments });
-    },
-  };
+  const runByRow = new Map<UsageRow | CreditUsageRow, RunSpan | null>(
+    rows
+      .filter((row) => ids.has(row.adjustsPeriodId) && row.adjustsPeriodId !== row.periodId)
+      .map((row) => {
+        const segment = segmentOf(row, segments);
+        return [row, segment === null ? null : runAt(segment, { runs, segments })] as const;
+      }),
+  );
+  return { runs, runOf: (row) => runByRow.get(row) ?? null };
 }
 
 function isOf(run: RunSpan, runOf: Shares['runOf']): (row: UsageRow | CreditUsageRow) => boolean {

@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
 
+import fc from 'fast-check';
+
 import { insertAddOn } from '../../store/add-ons.ts';
 import { type Db, inTransaction, openDb } from '../../store/db.ts';
+import { newId } from '../../store/ids.ts';
 import { voidInvoice } from '../../store/invoice-actions.ts';
 import { reissueInvoice } from '../../store/period-invoice.ts';
 import { attachAddOn } from '../../store/subscription-add-ons.ts';
+import { postUsage } from '../../store/usage-batch.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 import { faultsOf, seedWorld, type World } from '../workflows/support/world.ts';
-import { begin, publish, seedCoupon } from './life.ts';
+import { begin, type Life, publish, seedCoupon } from './life.ts';
 
 const day = (text: string): Date => new Date(`${text}T12:00:00Z`);
 const midnight = (text: string): Date => new Date(`${text}T00:00:00Z`);
@@ -232,6 +236,63 @@ describe('store/invoice-input', () => {
       });
       assert.equal(given.kind, 'attached');
     });
+  }
+
+  it('the order of events, and how often they are told, change nothing', async () => {
+    const old = await publish(db, world, { fee: '3100', price: graduated });
+    const next = await publish(db, world, { fee: '6200', price: perCall, included: '100' });
+    const event = fc.record({
+      hour: fc.nat(31 * 24 - 1),
+      quantity: fc.nat(60),
+      isLate: fc.boolean(),
+    });
+    const events = fc.uniqueArray(event, {
+      minLength: 1,
+      maxLength: 12,
+      selector: ({ hour }) => hour,
+    });
+    let told = 0;
+    await fc.assert(
+      fc.asyncProperty(events, fc.infiniteStream(fc.nat(99)), async (given, order) => {
+        const drafts: string[] = [];
+        for (const isShuffled of [false, true]) {
+          const life = await begin(db, world, { planVersionId: old, startAt: start });
+          const facts = given.map((one) => {
+            told += 1;
+            return { one, fact: factOf(life, { ...one, sequence: told }) };
+          });
+          const tell = async (isLate: boolean): Promise<void> => {
+            const mine = facts.filter(({ one }) => one.isLate === isLate).map(({ fact }) => fact);
+            const keys = new Map(mine.map((fact) => [fact, isShuffled ? order.next().value : 0]));
+            const sorted = mine.toSorted((a, b) => (keys.get(a) ?? 0) - (keys.get(b) ?? 0));
+            const twice = isShuffled ? [...sorted, ...sorted.toReversed()] : sorted;
+            for (const fact of twice) await inTransaction(db, (tx) => postUsage(tx, [fact]));
+          };
+          await life.change(day('2025-01-11'), next);
+          await tell(false);
+          const january = await life.close(await life.at(start));
+          await tell(true);
+          const february = await life.close(await life.at(day('2025-02-05')));
+          drafts.push(JSON.stringify([await life.texts(january), await life.texts(february)]));
+        }
+        assert.equal(drafts[0], drafts[1]);
+      }),
+      { numRuns: 6 },
+    );
+  });
+
+  function factOf(
+    { subscriberId, subscriptionId }: Life,
+    of: { readonly hour: number; readonly quantity: number; readonly sequence: number },
+  ) {
+    return {
+      ...({ kind: 'usage', opId: `20250102-gw0001-${of.sequence.toString(36)}` } as const),
+      ...{ subscriberId, subscriptionId, segmentId: '', productId: world.productId },
+      atMs: start.getTime() + of.hour * 3_600_000 + 5_000,
+      ...{ keyId: newId('key'), status: 200, takes: [], writtenOffMicro: 0, flags: [] },
+      quantities: [{ meter: `m_${world.meterId.slice(4, 14)}`, quantity: of.quantity }],
+      overageMicro: 0,
+    };
   }
 
   it('add-ons are billed for the days that they are held, one-time ones once', async () => {
