@@ -121,13 +121,16 @@ describe('billing/explain', () => {
 
   it('a fee or credits without their price explain nothing', () => {
     const nothing = { quantity: null, unitPrice: null };
-    assert.throws(
-      () => amountFromDetails({ ...nothing, details: { model: 'flat' } }, 'USD'),
-      RangeError,
-    );
-    assert.throws(
-      () => amountFromDetails({ ...nothing, quantity: 1n, details: { model: 'flat' } }, 'USD'),
-      RangeError,
+    const flat = { model: 'flat' } as const;
+    for (const line of [nothing, { ...nothing, quantity: 1n }, { ...nothing, unitPrice: '1' }]) {
+      assert.throws(
+        () => amountFromDetails({ ...line, details: flat }, 'USD'),
+        new RangeError('a fee without its quantity or price'),
+      );
+    }
+    assert.equal(
+      amountFromDetails({ quantity: 3n, unitPrice: '0.335', details: flat }, 'USD'),
+      101n,
     );
     const credits = {
       model: 'credits',
@@ -135,6 +138,9 @@ describe('billing/explain', () => {
       before_micro: '0',
       total_micro: '1',
     } as const;
-    assert.throws(() => amountFromDetails({ ...nothing, details: credits }, 'USD'), RangeError);
+    assert.throws(
+      () => amountFromDetails({ ...nothing, details: credits }, 'USD'),
+      new RangeError('credits without their price'),
+    );
   });
 });

@@ -112,6 +112,7 @@ describe('billing/progressive', () => {
       thresholdMinor: 60n,
       amountMinor: 61n,
     });
+    assert.equal(thresholdInvoice([20n, 50n, 60n], usage)?.thresholdMinor, 60n);
     assert.equal(thresholdInvoice([20n], { ratedMinor: 19n, billedMinor: 0n }), null);
     assert.equal(thresholdInvoice([], usage), null);
   });

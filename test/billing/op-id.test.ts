@@ -45,9 +45,29 @@ describe('billing/op-id', () => {
     assert.ok(!isEventId('20250229-abcdef-1.1'));
     assert.throws(
       () => formatOpId({ day: '20250131', incarnation: 'abcdef', sequence: -1 }),
-      RangeError,
+      new RangeError("not an operation's name: 20250131-abcdef--1"),
     );
-    assert.throws(() => formatExternalOpId({ day: '20250131', random: 'abc', row: 0 }), RangeError);
-    assert.throws(() => sliceId('20250131-abcdef-1.1', 1), RangeError);
+    // Both would make a name that fits: it would only not be one of fifteen characters.
+    for (const random of ['abcdefghijklmn', 'abcdef']) {
+      assert.throws(
+        () => formatExternalOpId({ day: '20250131', random, row: 0 }),
+        new RangeError('an external name has 15 random characters'),
+      );
+    }
+    assert.throws(
+      () => sliceId('20250131-abcdef-1.1', 1),
+      new RangeError("not a slice's id: 20250131-abcdef-1.1.1"),
+    );
+  });
+  it('takes the first and the last day of every month, and no day around them', () => {
+    for (let month = 1; month <= 12; month += 1) {
+      const mm = String(month).padStart(2, '0');
+      const last = new Date(Date.UTC(2023, month, 0)).getUTCDate();
+      const known = ['00', '01', String(last), String(last + 1)].map((day) =>
+        isOpId(`2023${mm}${day}-abcdef-1`),
+      );
+      assert.deepEqual(known, [false, true, true, false], mm);
+    }
+    for (const month of ['00', '13']) assert.ok(!isOpId(`2023${month}01-abcdef-1`));
   });
 });

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { planSlots, type ShardWeight, slotCount, slotOf } from '../../billing/slot.ts';
 
@@ -100,6 +101,33 @@ describe('billing/slot › planSlots (invariant 12)', () => {
     const after = planSlots(drained, before);
     assert.equal(moved(before, after), left);
     assert.ok(!after.includes('b'));
+  });
+  it('is the same plan in every process and release', () => {
+    const digest = (plan: readonly string[]): string =>
+      createHash('sha256').update(plan.join(',')).digest('hex').slice(0, 16);
+    const weighed = [
+      { name: 'a', weight: 1 },
+      { name: 'b', weight: 2 },
+      { name: 'c', weight: 3 },
+    ];
+    const first = planSlots(weighed, null);
+    assert.deepEqual(
+      [
+        first,
+        // b and c let go of what they want least; a takes it.
+        planSlots(shards('a', 'b', 'c'), first),
+        planSlots([...weighed, { name: 'd', weight: 2 }], first),
+      ].map(digest),
+      ['7b809cdea5340c1d', '17cb1f77aebb325d', '0a1290a266272580'],
+    );
+  });
+  it('of two that want a slot equally the first by name has it, up to its cap', () => {
+    // Their hashes are the same, and so are the scores of every slot.
+    const names = ['752efvxb', 'rb1udodt'] as const;
+    const cap = Math.ceil((slotCount * 105) / 200);
+    const wanted = Array.from({ length: slotCount }, (_, slot) => names[slot < cap ? 0 : 1]);
+    assert.deepEqual(planSlots(shards(...names), null), wanted);
+    assert.deepEqual(planSlots(shards(...names.toReversed()), null), wanted);
   });
   it('refuses what cannot be planned', () => {
     assert.throws(() => planSlots([], null), RangeError);
