@@ -166,7 +166,10 @@ export async function issueSubscriptionInvoice(tx: Tx, of: SubscriptionInvoice):
   return issueInvoice(tx, await newSubscriptionInvoice(tx, of), of.at);
 }
 
-/** Writes the draft, or writes it anew; it is shown, and nothing is posted. A final invoice of its key stays as it is. */
+/**
+ * Writes the draft, or writes it anew; it is shown, and nothing is posted. What it takes of coupons is held for it, so that
+ * an estimate of the next interval does not count on them. A final invoice of its key stays as it is.
+ */
 export async function saveSubscriptionDraft(
   tx: Tx,
   of: SubscriptionInvoice,
@@ -176,7 +179,9 @@ export async function saveSubscriptionDraft(
   requireSums(invoice);
   const known = await lockByKey(tx, invoice.businessKey);
   if (known !== null && known.state !== 'draft') return known;
-  return readInvoice(tx, await writeDraft(tx, invoice, { known, finalizeAt }));
+  const invoiceId = await writeDraft(tx, invoice, { known, finalizeAt });
+  await recordUses(tx, invoiceId, invoice);
+  return readInvoice(tx, invoiceId);
 }
 
 async function newSubscriptionInvoice(tx: Tx, of: SubscriptionInvoice): Promise<NewInvoice> {
@@ -224,11 +229,14 @@ export async function issueInvoice(tx: Tx, invoice: NewInvoice, at: Date): Promi
   await finalize(tx, { invoiceId, invoice, at });
   await postInvoice(tx, invoiceId, invoice);
   await postBalance(tx, invoiceId, invoice);
-  const { intervalIndex, discounts } = invoice;
-  if (intervalIndex !== null && intervalIndex !== undefined && discounts !== undefined) {
-    await recordCouponUses(tx, { invoiceId, intervalIndex, discounts });
-  }
+  await recordUses(tx, invoiceId, invoice);
   return readInvoice(tx, invoiceId);
+}
+
+async function recordUses(tx: Tx, invoiceId: string, invoice: NewInvoice): Promise<void> {
+  const { intervalIndex, discounts } = invoice;
+  if (intervalIndex === null || intervalIndex === undefined || discounts === undefined) return;
+  await recordCouponUses(tx, { invoiceId, intervalIndex, discounts });
 }
 
 async function lockByKey(tx: Tx, businessKey: string): Promise<Invoice | null> {

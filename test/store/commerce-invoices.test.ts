@@ -233,6 +233,37 @@ describe('store: invoices with coupons, add-ons and taxes', () => {
     assert.deepEqual(sums(await close(id, 2)), [9900n, 1881n, 11_781n]);
   });
 
+  it('a draft holds what it takes of a coupon: the estimate of the next month does not count on it', async () => {
+    const id = await subscribe();
+    const coupon = await seedCoupon(db, { amount_minor: 10_000n });
+    await attached(db, id, coupon.id, START);
+    const settings = await readOperatorSettings(db, 'test');
+    const grace = (draftGraceMs: number): Promise<unknown> =>
+      inTransaction(db, (tx) => updateOperatorSettings(tx, 'test', { ...settings, draftGraceMs }));
+    await grace(3_600_000);
+    const january = await periodAt(id, 0);
+    await inTransaction(db, (tx) => beginClosing(tx, january));
+    await db('periods').where({ subscription_id: id, seq: 1 }).update({ state: 'open' });
+    const invoiceAt = (ms: number): ReturnType<typeof invoicePeriod> =>
+      inTransaction(db, (tx) =>
+        invoicePeriod(tx, january.id, new Date(january.endAt.getTime() + ms)),
+      );
+    const draft = await invoiceAt(0);
+    assert.ok(draft.kind === 'draft');
+    assert.deepEqual(sums(draft.invoice), [9900n, 0n, 0n]);
+    const coming = await upcomingInvoice(db, id, january.endAt.getTime() + 1000);
+    assert.equal(coming?.draft.totalMinor, 11_781n);
+    // What comes in meanwhile still counts, and the coupon is on it too.
+    await use(id, '2025-01-20T12:00:00Z', 200n);
+    const final = await invoiceAt(3_600_000);
+    assert.ok(final.kind === 'invoiced');
+    assert.deepEqual(sums(final.invoice), [10_100n, 19n, 119n]);
+    assert.equal(final.invoice.id, draft.invoice.id);
+    await grace(0);
+    await db('periods').where({ id: january.id }).update({ state: 'closed', closed_at: START });
+    assert.deepEqual(sums(await close(id, 1)), [9900n, 1881n, 11_781n]);
+  });
+
   describe('a fee in advance', () => {
     /** The invoice of the first interval's fee, at the start. */
     async function ahead(subscriptionId: string): Promise<Invoice> {
