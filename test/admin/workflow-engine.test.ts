@@ -54,6 +54,43 @@ describe('admin › workflow engine', () => {
     assert.equal(reply.kind === 'refused' && reply.code, 'workflow_not_running');
   });
 
+  it('starts collections and refunds once, asks a close to hurry, and signals who can hear it', async () => {
+    const wait = { waitMs: 2_000, summary: 'Collect INV-1' };
+    assert.deepEqual(await engine.collect('inv_a', wait), { kind: 'done', value: null });
+    assert.deepEqual(await engine.collect('inv_a', wait), { kind: 'done', value: null });
+    const slow = { updateId: 'retry:1', waitMs: 700, summary: 'Collect INV-2' };
+    assert.deepEqual(await engine.retryNow('inv_b', slow), { kind: 'slow' });
+    const refund = { waitMs: 700, summary: 'Refund of CN-1' };
+    assert.deepEqual(await engine.refund('ref_a', refund), { kind: 'slow' });
+    const closed = await engine.finalizeNow(
+      { subscriptionId: 'sub_nobody', periodSeq: 3 },
+      { updateId: 'finalize:1', waitMs: 2_000 },
+    );
+    assert.equal(closed.kind === 'refused' && closed.code, 'workflow_not_running');
+    // Nobody is there to hear the second; the first is heard by its collection.
+    await engine.invoiceChanged({ id: 'inv_none', subscription_id: 'sub_none' }, 2_000);
+    await engine.invoiceChanged({ id: 'inv_a', subscription_id: null }, 2_000);
+    const connection = await Connection.connect({ address: temporal.address });
+    try {
+      const client = new Client({ connection, namespace: temporal.namespace });
+      for (const [id, type] of [
+        [workflowIds.collection('inv_a'), workflowTypes.collection],
+        [workflowIds.collection('inv_b'), workflowTypes.collection],
+        [workflowIds.refund('ref_a'), workflowTypes.refund],
+      ] as const) {
+        const described = await client.workflow.getHandle(id).describe();
+        assert.deepEqual([described.type, described.status.name], [type, 'RUNNING']);
+      }
+      const { events } = await client.workflow
+        .getHandle(workflowIds.collection('inv_a'))
+        .fetchHistory();
+      const signals = events?.filter((event) => event.workflowExecutionSignaledEventAttributes);
+      assert.equal(signals?.length, 1);
+    } finally {
+      await connection.close();
+    }
+  });
+
   it('says that the engine is away, and finds it again by itself', async function () {
     this.timeout(60_000);
     await temporal.kill9();

@@ -21,6 +21,7 @@ import {
   type PeriodCloseResult,
   type RefundResult,
   type RetryReply,
+  subscriptionSignals,
   taskQueues,
   workflowIds,
 } from '../../workflows/contracts.ts';
@@ -260,6 +261,13 @@ describe('workflows/invoice lifecycle', function () {
       );
       assert.deepEqual(await told(it.invoice), { state: 'uncollectible' });
       await standing(it, 'past_due');
+      await inTransaction(rig.db, (tx) =>
+        payOutOfBand(tx, { invoiceId: it.invoice.id, reference: null, at: new Date() }),
+      );
+      await rig.client.workflow
+        .getHandle(workflowIds.subscription(it.subscriptionId))
+        .signal(subscriptionSignals.standingChanged);
+      await standing(it, 'active');
     });
 
     it('takes what a credit note has left due, and says what came of an attempt that was asked for', async () => {
