@@ -26,6 +26,7 @@ import { changeSubscription, lockSubscription } from '../../store/subscriptions.
 import { createTopUp, ensureTopUpPayment, grantTopUp } from '../../store/top-ups.ts';
 import { postUsage } from '../../store/usage-batch.ts';
 import { ensureWallet } from '../../store/wallets.ts';
+import { begin, publish as sell } from '../store/life.ts';
 import { seedSubscriber, seedSubscription, seedWorld } from '../workflows/support/world.ts';
 import { isJson, startAdmin, type Reply, type TestAdmin } from './support.ts';
 
@@ -439,6 +440,39 @@ describe('admin › GET /invoices/{id}/lines/{id}/explain', () => {
     );
     assert.deepEqual(await usageLinesOf(1, 'usage'), [second]);
     assert.deepEqual(await usageLinesOf(3, 'adjustment'), [early, late]);
+  });
+
+  it('tells of a change of plan: what was given back, what was charged, and how the usage was priced', async () => {
+    const world = { productId, meterId: meterIds.SUM };
+    const perCall = { model: 'per_unit', unit_price: '0.5' } as const;
+    const old = await sell(admin.db, world, { fee: '3100', isAhead: true, price: perCall });
+    const next = await sell(admin.db, world, { fee: '6200', price: perCall, included: '12' });
+    const startAt = new Date('2025-01-01T00:00:00Z');
+    const life = await begin(admin.db, world, { planVersionId: old, startAt });
+    await life.use(new Date('2025-01-05T00:00:00Z'), 10n);
+    const change = await life.change(new Date('2025-01-11T12:00:00Z'), next);
+    await life.use(new Date('2025-01-20T00:00:00Z'), 5n);
+    const january = await life.close(await life.at(startAt));
+    const told: unknown[] = [];
+    for (const { id: invoiceId } of [change ?? assert.fail(), january]) {
+      for (const { id } of await linesOf(invoiceId)) {
+        const { line, charge, interval, recomputed, included_units } = await explained(
+          invoiceId,
+          id,
+        );
+        assert.equal(recomputed.is_exact, true);
+        assert.equal(recomputed.from_details, line.amount);
+        const amount = [line.amount, recomputed.from_rollups, included_units];
+        told.push([charge?.display_name, interval?.text, ...amount]);
+      }
+    }
+    assert.deepEqual(told, [
+      ['Fee 3100', 'Jan 11 – Jan 31, 2025', '-21.00', null, null],
+      // Under the old plan; then the new one's fee and the two of its 12 calls that are left.
+      ['Calls', 'Jan 1 – Jan 31, 2025', '5.00', '5.00', '0'],
+      ['Fee 6200', 'Jan 11 – Jan 31, 2025', '42.00', null, null],
+      ['Calls', 'Jan 1 – Jan 31, 2025', '1.50', '1.50', '2'],
+    ]);
   });
 
   it('explains credits that were bought', async () => {
