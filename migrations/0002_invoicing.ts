@@ -152,6 +152,8 @@ ALTER TABLE invoices
   ADD COLUMN void_reason text,
   ADD COLUMN given_up_at timestamptz,
   ADD CHECK ((state = 'void') = (voided_at IS NOT NULL));
+CREATE INDEX invoices_by_period ON invoices (period_id) WHERE kind = 'period';
+CREATE INDEX payments_by_subscriber ON payments (subscriber_id, created_at);
 CREATE UNIQUE INDEX one_reissue ON invoices (reissue_of) WHERE reissue_of IS NOT NULL;
 ALTER TABLE invoice_lines DROP CONSTRAINT invoice_lines_quantity_check;
 ALTER TABLE invoice_lines ADD CONSTRAINT invoice_lines_quantity_check CHECK (quantity > -1e30 AND quantity < 1e30);
@@ -242,6 +244,7 @@ CREATE TABLE refunds (
   updated_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX refunds_by_payment ON refunds (payment_id);
+CREATE INDEX refunds_by_credit_note ON refunds (credit_note_id);
 `;
 
 const usage = `

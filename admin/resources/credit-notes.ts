@@ -262,7 +262,7 @@ function refusal(
     case 'top_up_invoice':
       return new ApiProblem(
         'invoice_state',
-        `${name} sold credits. Take the credits back first (POST /api/v1/subscribers/${invoice.subscriber_id}/grants shows them); what was paid for them is given back outside of credit notes.`,
+        `${name} sold credits, of which some may be spent: such an invoice is not credited. Give other credits (POST /api/v1/subscribers/${invoice.subscriber_id}/grants), or pay the money back outside.`,
       );
     case 'payment_in_progress':
       return paymentInProgress(invoice);

@@ -401,6 +401,7 @@ TABLE invoices
   CONSTRAINT invoices_state_check CHECK ((state = ANY (ARRAY['draft'::text, 'open'::text, 'paid'::text, 'void'::text, 'uncollectible'::text])))
   CONSTRAINT invoices_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
   CONSTRAINT invoices_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
+  CREATE INDEX invoices_by_period ON public.invoices USING btree (period_id) WHERE (kind = 'period'::text)
   CREATE INDEX invoices_by_subscriber ON public.invoices USING btree (subscriber_id, created_at)
   CREATE UNIQUE INDEX one_period_invoice ON public.invoices USING btree (subscription_id, period_id) WHERE ((kind = 'period'::text) AND (state <> 'void'::text))
   CREATE UNIQUE INDEX one_reissue ON public.invoices USING btree (reissue_of) WHERE (reissue_of IS NOT NULL)
@@ -511,6 +512,7 @@ TABLE payments
   CONSTRAINT payments_provider_ref_key UNIQUE (provider_ref)
   CONSTRAINT payments_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'succeeded'::text, 'declined'::text, 'canceled'::text, 'unknown'::text])))
   CONSTRAINT payments_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
+  CREATE INDEX payments_by_subscriber ON public.payments USING btree (subscriber_id, created_at)
 
 TABLE periods
   id text NOT NULL
@@ -675,6 +677,7 @@ TABLE refunds
   CONSTRAINT refunds_provider_ref_key UNIQUE (provider_ref)
   CONSTRAINT refunds_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'succeeded'::text, 'failed'::text])))
   CONSTRAINT refunds_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
+  CREATE INDEX refunds_by_credit_note ON public.refunds USING btree (credit_note_id)
   CREATE INDEX refunds_by_payment ON public.refunds USING btree (payment_id)
 
 TABLE routes
