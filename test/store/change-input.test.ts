@@ -256,8 +256,8 @@ describe('store/change-input', () => {
       );
     });
 
-    it('a chain of changes bills every day of the interval once, to half a cent for each line', async () => {
-      const step = fc.record({ hour, fee: minor, isAhead: fc.boolean() });
+    it('a chain of changes and early closes bills every day of the interval once, to half a cent for each line', async () => {
+      const step = fc.record({ hour, fee: minor, isAhead: fc.boolean(), isCut: fc.boolean() });
       await fc.assert(
         fc.asyncProperty(
           fc.record({ first: minor, isAhead: fc.boolean(), zone: fc.constant('UTC') }),
@@ -267,12 +267,16 @@ describe('store/change-input', () => {
             const life = await begin(db, world, { planVersionId, startAt: start });
             const sorted = steps.toSorted((a, b) => a.hour - b.hour);
             for (const one of sorted) {
+              // An early close bills the interval's fees in arrears, which the change then gives back.
+              if (one.isCut) {
+                await life.close(await life.cut(new Date(at(one.hour).getTime() - 60_000)));
+              }
               await life.change(
                 at(one.hour),
                 await publish(db, world, { fee: one.fee, isAhead: one.isAhead }),
               );
             }
-            await life.close(await life.at(start));
+            await life.close(await life.at(new Date('2025-01-31T23:59:50Z')));
             const lines = await db('invoice_lines')
               .join('invoices', 'invoices.id', 'invoice_lines.invoice_id')
               .where({ subscription_id: life.subscriptionId })
