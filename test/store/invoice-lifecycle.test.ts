@@ -568,6 +568,44 @@ describe('store/invoice lifecycle', () => {
     });
   });
 
+  it('whatever is done at once, nothing waits for itself and the books hold', async () => {
+    for (let round = 0; round < 4; round += 1) {
+      const it = await subscribed({ feeMinor: '1000', unitPrice: '0.01' }, { percent: '10' });
+      await used(it, 500n);
+      const invoices = [await closed(it), await closed(it, 1)];
+      const [first, second] = invoices;
+      assert.ok(first !== undefined && second !== undefined);
+      const last = await closing(it, 2);
+      const paymentId = await inTransaction(db, (tx) => attempt(tx, first));
+      const acts: readonly (() => Promise<unknown>)[] = [
+        ...invoices.flatMap((invoice) => [
+          () => voided(invoice),
+          () => paidElsewhere(invoice),
+          () => givenUp(invoice),
+          () => credit(invoice, ofLines(100n), { to: 'refund' }),
+          () => credit(invoice, { kind: 'full' }),
+          () => credit(invoice, ofLines(250n)),
+          () => inTransaction(db, (tx) => reissueInvoice(tx, invoice.id, FEB)),
+        ]),
+        () =>
+          inTransaction(db, async (tx) => {
+            const outcome = { kind: 'succeeded', providerRef: newId('pay') } as const;
+            await recordOutcome(tx, { paymentId, outcome, at: FEB });
+          }),
+        () => invoiced(last, last.endAt),
+        () => invoiced(last, last.endAt),
+      ];
+      const turn = round * 5;
+      const mixed = [...acts.slice(turn), ...acts.slice(0, turn)];
+      const results = await Promise.allSettled(mixed.map((act) => act()));
+      assert.deepEqual(
+        results.filter(({ status }) => status === 'rejected'),
+        [],
+      );
+      assert.deepEqual(await faults(), []);
+    }
+  });
+
   it('whatever is done in whatever order, the books hold', async () => {
     const action = fc.oneof(
       ...(
