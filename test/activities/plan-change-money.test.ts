@@ -7,12 +7,13 @@ import type { WorkflowRequest } from '../../activities/ports.ts';
 import type { CommandResult } from '../../activities/subscription.ts';
 import type { InvoiceDraft } from '../../billing/invoice.ts';
 import { readAccountBalance } from '../../store/account-balance.ts';
-import { type Db, openDb } from '../../store/db.ts';
+import { type Db, inTransaction, openDb } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';
 import { findViolations } from '../../store/invariants.ts';
 import { type Invoice, readInvoice } from '../../store/invoices.ts';
 import { listPeriods } from '../../store/periods.ts';
 import { previewPlanChange } from '../../store/plan-change-preview.ts';
+import { attachCoupon } from '../../store/subscription-coupons.ts';
 import { readSubscription } from '../../store/subscriptions.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 import {
@@ -31,6 +32,11 @@ const DAY_MS = 86_400_000;
 const startMs = Date.parse('2027-01-01T00:00:00Z');
 const february = Date.parse('2027-02-01T00:00:00Z');
 const march = Date.parse('2027-03-01T00:00:00Z');
+
+type Extras = {
+  readonly off?: Readonly<Record<string, unknown>> | null;
+  readonly taxPercent?: string | null;
+};
 
 type When = 'now' | 'period_end' | 'default';
 
@@ -70,12 +76,53 @@ describe('activities/subscription › what changes of plan cost', function () {
 
   const plan = (terms: PlanTerms): Promise<string> => seedPlan(db, world, terms);
 
-  async function activated(planVersionId: string): Promise<string> {
+  async function activated(planVersionId: string, extras: Extras = {}): Promise<string> {
     const subscriberId = await seedSubscriber(db, null);
     const startAt = new Date(startMs);
     const subscriptionId = await seedSubscription(db, { subscriberId, planVersionId, startAt });
+    await giveExtras({ subscriberId, subscriptionId }, extras);
     await activities.activateSubscription({ subscriptionId, nowMs: startMs - 1000 });
     return subscriptionId;
+  }
+
+  /** A coupon for ever, and a tax rate of the subscriber's own. */
+  async function giveExtras(
+    to: { readonly subscriberId: string; readonly subscriptionId: string },
+    { off = null, taxPercent = null }: Extras,
+  ): Promise<void> {
+    const lookup_id = newId('txr').slice(4).replace(/^\d/, 'x');
+    if (taxPercent !== null) {
+      const id = newId('txr');
+      const name = 'Tax';
+      await db('tax_rates').insert({
+        id,
+        environment: 'test',
+        lookup_id,
+        name,
+        percent: taxPercent,
+      });
+      await db('subscribers')
+        .where({ id: to.subscriberId })
+        .update({ tax_rate_ids: [id] });
+    }
+    if (off === null) return;
+    const couponId = newId('cpn');
+    await db('coupons').insert({
+      id: couponId,
+      environment: 'test',
+      lookup_id,
+      name: 'Off',
+      duration: 'forever',
+      ...off,
+    });
+    const attached = await inTransaction(db, (tx) =>
+      attachCoupon(tx, {
+        subscriptionId: to.subscriptionId,
+        couponId,
+        at: new Date(startMs - 1000),
+      }),
+    );
+    assert.equal(attached.kind, 'attached');
   }
 
   const change = (
@@ -327,10 +374,20 @@ describe('activities/subscription › what changes of plan cost', function () {
       used: fc.array(fc.record({ share: fc.nat({ max: 99 }), quantity: fc.bigInt(1n, 500n) }), {
         maxLength: 3,
       }),
+      off: fc.option(
+        fc.oneof(
+          fc.record({ percent: fc.integer({ min: 1, max: 99 }).map(String) }),
+          fc.record({
+            amount_minor: fc.integer({ min: 1, max: 5000 }),
+            currency: fc.constant('USD'),
+          }),
+        ),
+      ),
+      taxPercent: fc.option(fc.integer({ min: 1, max: 30 }).map(String)),
     });
     await fc.assert(
-      fc.asyncProperty(scenario, async ({ from, to, when, atMs, used }) => {
-        const subscriptionId = await activated(await plan(from));
+      fc.asyncProperty(scenario, async ({ from, to, when, atMs, used, off, taxPercent }) => {
+        const subscriptionId = await activated(await plan(from), { off, taxPercent });
         for (const { share, quantity } of used) {
           const at = new Date(startMs + Math.floor((atMs * share) / 100));
           await seedUsage(db, { subscriptionId, meterId: world.meterId, at, quantity });
