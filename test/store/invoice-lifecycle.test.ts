@@ -482,6 +482,29 @@ describe('store/invoice lifecycle', () => {
       assert.equal(await balance(it), invoice.totalMinor);
     });
 
+    it('take tax out of prices that hold it, in the books too', async () => {
+      const it = await subscribed({ feeMinor: '1190', areGross: true });
+      const invoice = await closed(it);
+      assert.deepEqual([invoice.totalMinor, invoice.taxMinor], [1190n, 190n]);
+      const posted = async (key: string): Promise<Readonly<Record<string, bigint>>> =>
+        Object.fromEntries(
+          (
+            await db('ledger_entries as e')
+              .join('ledger_txns as t', 't.id', 'e.txn_id')
+              .join('accounts as a', 'a.id', 'e.account_id')
+              .where('t.business_key', key)
+              .select('a.kind', 'e.amount')
+          ).map((row) => [row.kind, row.amount]),
+        );
+      assert.deepEqual(await posted(`invoice:${invoice.id}`), {
+        ...{ receivable: 1190n, revenue: -1000n, tax_payable: -190n },
+      });
+      const { note } = await issued(invoice, ofLines(595n));
+      assert.deepEqual(await posted(`credit_note:${note.id}`), {
+        ...{ receivable: -595n, revenue: 500n, tax_payable: 95n },
+      });
+    });
+
     it('go back to the payment as far as it brought it; what does not arrive is account balance', async () => {
       const it = await subscribed({ feeMinor: '1000' });
       const invoice = await closed(it);
@@ -627,8 +650,9 @@ describe('store/invoice lifecycle', () => {
       fc.asyncProperty(
         fc.array(action, { minLength: 4, maxLength: 14 }),
         fc.constantFrom(null, { percent: '12.5' }),
-        async (actions, coupon) => {
-          const it = await subscribed({ feeMinor: '777', unitPrice: '0.03' }, coupon);
+        fc.record({ areGross: fc.boolean(), billIn: fc.constantFrom('advance', 'arrears') }),
+        async (actions, coupon, terms) => {
+          const it = await subscribed({ feeMinor: '777', unitPrice: '0.03', ...terms }, coupon);
           await used(it, 123n);
           await used(it, 77n, 1);
           let closedCount = 0;

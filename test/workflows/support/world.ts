@@ -41,6 +41,8 @@ export type PlanTerms = {
   readonly unitPrice?: string;
   readonly includedUnits?: string;
   readonly credits?: CreditTerms;
+  /** Prices hold the tax; default: it is added. */
+  readonly areGross?: boolean;
   readonly state?: 'draft' | 'published' | 'archived';
 };
 
@@ -111,6 +113,7 @@ function definitionOf(world: World, terms: PlanTerms): PlanDefinition {
     features: [],
     rate_limits: [],
     credits: terms.credits ?? null,
+    ...(terms.areGross === true && { prices_include_tax: true }),
     ...(terms.thresholdMinor !== undefined && { invoice_threshold_minor: terms.thresholdMinor }),
   };
 }
