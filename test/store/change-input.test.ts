@@ -5,6 +5,9 @@ import fc from 'fast-check';
 import { draftPlanChange } from '../../store/change-input.ts';
 import { type Db, inTransaction, openDb } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';
+import { voidInvoice } from '../../store/invoice-actions.ts';
+import { invoicePeriod, reissueInvoice } from '../../store/period-invoice.ts';
+import { rollPeriods } from '../../store/periods.ts';
 import { changePlan } from '../../store/plan-changes.ts';
 import { insertTaxRate } from '../../store/tax-rates.ts';
 import { lockSubscription, readSubscription } from '../../store/subscriptions.ts';
@@ -148,6 +151,42 @@ describe('store/change-input', () => {
         'Fee 36500, less $10.00 35500',
       ]);
       assert.equal(yearly?.totalMinor, 32_900n);
+    });
+
+    it('a fee that a draft has is given back at once, and the draft, rated anew, has it whole', async () => {
+      const [old, next] = [await ahead('2800'), await ahead('5600')];
+      const life = await begin(db, world, { planVersionId: old, startAt: start });
+      await db('operator_settings').update({ draft_grace_ms: 3_000_000_000 });
+      const january = await life.at(start);
+      await inTransaction(db, async (tx) => {
+        await rollPeriods(tx, await lockSubscription(tx, life.subscriptionId), january.endAt);
+      });
+      const invoice = (isUrgent: boolean) =>
+        inTransaction(db, (tx) => invoicePeriod(tx, january.id, january.endAt, isUrgent));
+      assert.equal((await invoice(false)).kind, 'draft');
+      assert.deepEqual(await bills(life, '2025-02-15', next), [
+        'Unused part of Fee 2800 (14 of 28 days) -1400',
+        'Fee 5600 (14 of 28 days) 2800',
+      ]);
+      const final = await invoice(true);
+      assert.ok(final.kind === 'invoiced');
+      assert.deepEqual(await life.texts(final.invoice), ['Fee 2800, Feb 1 – Feb 28, 2025 2800']);
+      await db('operator_settings').update({ draft_grace_ms: 0 });
+    });
+
+    it('a fee that was given back in part is billed whole again when its void invoice is issued again', async () => {
+      const [old, next] = [await ahead('2800'), await ahead('5600')];
+      const life = await begin(db, world, { planVersionId: old, startAt: start });
+      const january = await life.close(await life.at(start));
+      await life.change(day('2025-02-15'), next);
+      const before = await life.totalMinor();
+      await inTransaction(db, (tx) =>
+        voidInvoice(tx, { invoiceId: january.id, reason: null, at: start }),
+      );
+      const again = await inTransaction(db, (tx) => reissueInvoice(tx, january.id, start));
+      assert.ok(again.kind === 'issued');
+      assert.deepEqual(await life.texts(again.invoice), ['Fee 2800, Feb 1 – Feb 28, 2025 2800']);
+      assert.equal(await life.totalMinor(), before);
     });
 
     it('each side is taxed as its charge is', async () => {
