@@ -164,7 +164,7 @@ async function serve(
   };
 }
 
-export function asJson(value: unknown): Json {
+function asJson(value: unknown): Json {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return {};
   return Object.fromEntries(Object.entries(value));
 }
