@@ -5,6 +5,7 @@ import {
   dueAddOnFees,
   dueFees,
   type FeeStretch,
+  prorationOf,
   wholeInterval,
 } from '../../billing/fees.ts';
 import type { AddOnTerm } from '../../billing/invoice.ts';
@@ -94,6 +95,14 @@ describe('billing/fees › due', () => {
     ]);
     const anniversary = { ...definition, billing_time: 'anniversary' } as const;
     assert.deepEqual(wholeInterval(interval, anniversary, 'UTC'), interval);
+  });
+  it('is shared by days unless the plan says otherwise, or bills by the hour', () => {
+    const measure = (unit: 'hour' | 'day', proration?: 'day' | 'second'): string =>
+      prorationOf({ interval: { unit, count: 1 }, ...(proration !== undefined && { proration }) });
+    assert.deepEqual(
+      [measure('day'), measure('day', 'second'), measure('hour'), measure('hour', 'day')],
+      ['day', 'second', 'second', 'second'],
+    );
   });
   it('names the interval that it is ahead of', () => {
     assert.deepEqual(texts([stretch('A', january)], [], { isAhead: true }), [

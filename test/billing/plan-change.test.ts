@@ -98,6 +98,15 @@ describe('billing/plan-change › lines', () => {
     assert.deepEqual([charge?.description, charge?.covers], ['Pro', year]);
   });
 
+  it('what was paid for time that has not begun is given back whole', () => {
+    const february = { startMs: january.endMs, endMs: utc('2025-03-01T00:00') };
+    const lines = changeLines(change({ paid: [fee('A', 2_800n, { span: february })], next: [] }));
+    assert.deepEqual(
+      lines.map((line) => [line.description, line.amountMinor, line.covers]),
+      [['Unused part of A', -2_800n, february]],
+    );
+  });
+
   it('discounts come before proration: what is given back is what was paid', () => {
     const next = fee('Pro', feeAfter(9_900n, half), { discountMinor: 4_950n });
     const [, charge] = changeLines(change({ next: [next] }));

@@ -342,6 +342,21 @@ describe('billing/invoice › parts of fees, commitments, changes in mid-period'
     ]);
   });
 
+  it('fees of the terms before stand first, those of the next terms last', () => {
+    const before = feeOf(fee, { chargeId: 'old', planVersionId: 'pver_old', name: 'Old' });
+    const next = feeOf(fee, { chargeId: 'next', planVersionId: 'pver_next', name: 'Next' });
+    const draft = bill(plan(fee, charge(perCall)), {
+      ...used(100n),
+      fees: [{ ...next, isAhead: true }, feeOf(fee), before],
+    });
+    assert.deepEqual(texts(draft), [
+      'Old 31.00',
+      'Monthly fee 31.00',
+      'API Calls (100 calls × $0.01) 1.00',
+      'Next, Jan 1 – Jan 31, 2025 31.00',
+    ]);
+  });
+
   it('several of an add-on are one line, behind the charges of the plan', () => {
     const seats = {
       ...feeOf(fee),
