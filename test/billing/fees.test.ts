@@ -104,6 +104,61 @@ describe('billing/fees › due', () => {
       ['day', 'second', 'second', 'second'],
     );
   });
+  it('says which time each fee is for, over what takes no time', () => {
+    const hour = span('2025-01-11T15:00', '2025-01-11T16:00');
+    const rest = { startMs: hour.endMs, endMs: utc('2025-01-20T00:00') };
+    const fees = dueFees([stretch('A', early), stretch('B', hour), stretch('A', rest)], of);
+    assert.deepEqual(fees, [
+      {
+        kind: 'recurring',
+        chargeId: 'chg_A',
+        planVersionId: 'pver_A',
+        name: 'A',
+        amountMinor: 3_100n,
+        quantity: 1n,
+        part: { ratio: { numerator: 19n, denominator: 31n }, text: '19 of 31 days' },
+        covers: { startMs: january.startMs, endMs: rest.endMs },
+        isAhead: false,
+      },
+    ]);
+  });
+  it('of two fees of a version each is due while its version has it', () => {
+    const both = [...stretch('A', early).charges, ...stretch('B', early).charges];
+    assert.deepEqual(texts([stretch('A', early, { charges: both }), stretch('A', later)]), [
+      'A 3100',
+      'B (10 of 31 days) 1000',
+    ]);
+  });
+  it('intervals of hours are shared by seconds, others as the plan says, by days', () => {
+    const unit = (name: 'hour' | 'month') => ({ interval: { unit: name, count: 1 } });
+    assert.deepEqual(
+      [
+        prorationOf(unit('hour')),
+        prorationOf({ ...unit('hour'), proration: 'day' }),
+        prorationOf(unit('month')),
+        prorationOf({ ...unit('month'), proration: 'second' }),
+      ],
+      ['second', 'second', 'day', 'second'],
+    );
+  });
+  it('takes of spans only what lies within the whole', () => {
+    const given = [
+      span('2024-12-01T00:00', '2024-12-31T00:00'),
+      span('2024-12-20T00:00', '2025-01-03T00:00'),
+      span('2025-01-30T00:00', '2025-03-01T00:00'),
+      span('2025-02-02T00:00', '2025-02-05T00:00'),
+    ];
+    assert.deepEqual(weighed(given, { ...of, proration: 'day' }), [
+      {
+        span: span('2025-01-01T00:00', '2025-01-03T00:00'),
+        part: { ratio: { numerator: 2n, denominator: 31n }, text: '2 of 31 days' },
+      },
+      {
+        span: span('2025-01-30T00:00', '2025-02-01T00:00'),
+        part: { ratio: { numerator: 2n, denominator: 31n }, text: '2 of 31 days' },
+      },
+    ]);
+  });
   it('names the interval that it is ahead of', () => {
     assert.deepEqual(texts([stretch('A', january)], [], { isAhead: true }), [
       'A, Jan 1 – Jan 31, 2025 3100',
@@ -191,6 +246,13 @@ describe('billing/fees › add-ons', () => {
     const once: AddOnTerm = { ...seats, kind: 'one_time' };
     assert.deepEqual(due(once), ['Seat (3 × $5.00) 1500']);
     assert.deepEqual(due(once, [], ['sad_1']), []);
+    const terms = { ...of, billedOnce: new Set<string>(), planVersionId: 'pver' };
+    assert.deepEqual(dueAddOnFees([once], { ...terms, proration: 'day' }), [
+      {
+        ...{ kind: 'one_time', chargeId: 'sad_1', planVersionId: 'pver', name: 'Seat' },
+        ...{ amountMinor: 500n, quantity: 3n, part: null, covers: null, isAhead: false },
+      },
+    ]);
   });
   it('what a line covers is not due again', () => {
     const covers = { startMs: seats.fromMs, endMs: january.endMs };
