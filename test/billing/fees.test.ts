@@ -6,6 +6,7 @@ import {
   dueFees,
   type FeeStretch,
   prorationOf,
+  weighed,
   wholeInterval,
 } from '../../billing/fees.ts';
 import type { AddOnTerm } from '../../billing/invoice.ts';
