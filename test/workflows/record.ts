@@ -12,6 +12,7 @@ import type { TestWorkflowEnvironment } from '@temporalio/testing';
 
 import { ProviderFault } from '../../payments/port.ts';
 import { inTransaction } from '../../store/db.ts';
+import { newId } from '../../store/ids.ts';
 import { listPeriods, type Period } from '../../store/periods.ts';
 import { createTopUp } from '../../store/top-ups.ts';
 import { ensureWallet } from '../../store/wallets.ts';
@@ -75,6 +76,7 @@ async function main(environment: TestWorkflowEnvironment, rig: Rig): Promise<voi
   await save(client.workflow.getHandle(workflowIds.payment(payment.id)), 'payment', 'succeeded');
   await recordDunning(environment, rig);
   await recordTopUps(environment, rig);
+  await recordPlanChanges(environment, rig);
 }
 
 async function started(
@@ -123,6 +125,42 @@ async function recordSubscription(environment: TestWorkflowEnvironment, rig: Rig
   await environment.sleep('1 minute');
   await save(rig.client.workflow.getHandle(id), 'subscription', 'carried-over-and-canceled');
   return subscriptionId;
+}
+
+/** A subscription that begins later, an upgrade, a refused change, a planned one that is taken back, one that holds. */
+async function recordPlanChanges(environment: TestWorkflowEnvironment, rig: Rig): Promise<void> {
+  const world = await seedWorld(rig.db);
+  const [small, large] = [
+    await seedPlan(rig.db, world, { feeMinor: '1000', billIn: 'advance' }),
+    await seedPlan(rig.db, world, { feeMinor: '3000', billIn: 'advance' }),
+  ];
+  const startMs = (await environment.currentTimeMs()) + DAY_MS;
+  const subscriptionId = await seedSubscription(rig.db, {
+    subscriberId: await seedSubscriber(rig.db, 'card_ok'),
+    planVersionId: small,
+    startAt: new Date(startMs),
+  });
+  await whileTimePasses(environment, rig.activate(subscriptionId));
+  await sleepUntil(environment, startMs + DAY_MS);
+  const handle = rig.client.workflow.getHandle(workflowIds.subscription(subscriptionId));
+  const update = (name: string, args: unknown): Promise<unknown> =>
+    whileTimePasses(environment, handle.executeUpdate<unknown, [unknown]>(name, { args: [args] }));
+  const change = async (planVersionId: string): Promise<string> => {
+    const changeId = newId('pch');
+    await update(subscriptionUpdates.changePlan, { changeId, planVersionId, when: 'default' });
+    return changeId;
+  };
+  await change(large);
+  await change(large).catch(() => undefined);
+  const changeId = await change(small);
+  await update(subscriptionUpdates.cancelPlanChange, { changeId });
+  await change(small);
+  const first = rig.client.workflow.getHandle(handle.workflowId, (await handle.describe()).runId);
+  await sleepUntil(environment, startMs + 40 * DAY_MS);
+  await save(first, 'subscription', 'begins-later-and-changes-plans');
+  await update(subscriptionUpdates.cancel, { when: 'now', prorate: true });
+  await environment.sleep('1 minute');
+  await save(handle, 'subscription', 'canceled-and-prorated');
 }
 
 async function recordDunning(environment: TestWorkflowEnvironment, rig: Rig): Promise<void> {
