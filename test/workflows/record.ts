@@ -11,6 +11,7 @@ import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 
 import { ProviderFault } from '../../payments/port.ts';
+import { issueCreditNote } from '../../store/credit-notes.ts';
 import { inTransaction } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';
 import { listPeriods, type Period } from '../../store/periods.ts';
@@ -22,7 +23,7 @@ import {
   taskQueues,
   workflowIds,
 } from '../../workflows/contracts.ts';
-import { topUp } from '../../workflows/index.ts';
+import { refund, topUp } from '../../workflows/index.ts';
 import { mochaHooks } from '../support/at-end.ts';
 import { timeSkipping } from '../support/temporal.ts';
 import {
@@ -77,6 +78,7 @@ async function main(environment: TestWorkflowEnvironment, rig: Rig): Promise<voi
   await recordDunning(environment, rig);
   await recordTopUps(environment, rig);
   await recordPlanChanges(environment, rig);
+  await recordRefund(environment, rig, invoice.id);
 }
 
 async function started(
@@ -161,6 +163,34 @@ async function recordPlanChanges(environment: TestWorkflowEnvironment, rig: Rig)
   await update(subscriptionUpdates.cancel, { when: 'now', prorate: true });
   await environment.sleep('1 minute');
   await save(handle, 'subscription', 'canceled-and-prorated');
+}
+
+/** The whole of a paid invoice goes back to the card. */
+async function recordRefund(
+  environment: TestWorkflowEnvironment,
+  rig: Rig,
+  invoiceId: string,
+): Promise<void> {
+  const issued = await inTransaction(rig.db, (tx) =>
+    issueCreditNote(tx, {
+      invoiceId,
+      businessKey: `refund:${invoiceId}`,
+      request: { kind: 'full' },
+      reason: 'mistake',
+      to: 'refund',
+      actor: 'record',
+      at: new Date(),
+    }),
+  );
+  if (issued.kind !== 'issued' || issued.refundId === null) throw new Error('nothing to refund');
+  const { refundId } = issued;
+  const handle = await rig.client.workflow.start(refund, {
+    workflowId: workflowIds.refund(refundId),
+    taskQueue: taskQueues.workflows,
+    args: [{ v: 1, refundId }],
+  });
+  await whileTimePasses(environment, handle.result());
+  await save(handle, 'refund', 'succeeded');
 }
 
 async function recordDunning(environment: TestWorkflowEnvironment, rig: Rig): Promise<void> {
