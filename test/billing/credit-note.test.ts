@@ -72,6 +72,32 @@ describe('billing/credit-note', () => {
     assert.deepEqual([first.taxMinor, second.taxMinor], [0n, 1n]);
   });
 
+  it('each note says what its own tax is on', () => {
+    const general = [
+      { name: 'State', percent: '7' },
+      { name: 'City', percent: '1.5' },
+    ];
+    const of = invoice([1_000n, 333n], { kind: 'exclusive', rates: { general } }, []);
+    const first = credited(of, part([0, 400n]));
+    const rest = credited(of, { kind: 'full' }, new Map([[0, 400n]]));
+    assert.deepEqual(
+      [first, rest].map((note) => note.taxes.map(({ name, baseMinor }) => [name, baseMinor])),
+      [
+        [
+          ['State', 400n],
+          ['City', 400n],
+        ],
+        [
+          ['State', 933n],
+          ['City', 933n],
+        ],
+      ],
+    );
+    // Nothing of a line, of either sign, is nothing to refuse.
+    const settled = invoice([500n, 0n, -200n], { kind: 'reverse_charge' }, []);
+    const note = credited(settled, part([0, 500n], [1, 0n], [2, 0n]));
+    assert.deepEqual([note.lines.map(({ position }) => position), note.totalMinor], [[0], 500n]);
+  });
   it('an inclusive tax is told and not added', () => {
     const taxation: Taxation = { ...exclusive, kind: 'inclusive' };
     const note = credited(invoice([12_500n], taxation, []), part([0, 1_250n]));

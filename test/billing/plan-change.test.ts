@@ -250,6 +250,12 @@ describe('billing/plan-change › timing', () => {
     const reset = { kind: 'now', isIntervalReset: true };
     assert.deepEqual(changeTiming(plan(9n, 'year'), plan(1n)), reset);
     assert.deepEqual(changeTiming(plan(9n), plan(1n, 'month', 3)), reset);
+    const byCalendar = { ...plan(1n), billing_time: 'calendar' } as const;
+    assert.deepEqual(changeTiming(plan(9n), byCalendar), reset);
+    assert.deepEqual(changeTiming({ ...byCalendar, billing_time: 'anniversary' }, plan(2n)), {
+      kind: 'now',
+      isIntervalReset: false,
+    });
   });
   it('counts recurring fees only', () => {
     assert.equal(recurringFee(plan(7n)), 7n);
