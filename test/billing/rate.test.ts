@@ -290,3 +290,45 @@ function levelAt(levels: readonly Level[], atMs: number): bigint {
   const latest = upTo.filter((one) => one.atMs === lastMs).map((one) => one.quantity);
   return latest.reduce((max, one) => (one > max ? one : max), 0n);
 }
+
+describe('billing/rate › at the edges', () => {
+  const bounded: Price = {
+    model: 'graduated',
+    tiers: [
+      { up_to: '5', unit_price: '1', flat_fee: '0' },
+      { up_to: '10', unit_price: '0.5', flat_fee: '0' },
+    ],
+  };
+
+  it('a last tier with an end prices its last unit, and no further one', () => {
+    for (const [model, atEnd] of [
+      ['graduated', '7.5'],
+      ['volume', '5'],
+    ] as const) {
+      assert.equal(rate({ ...bounded, model }, 10n, 0).toFixed(), atEnd);
+      assert.throws(
+        () => rate({ ...bounded, model }, 11n, 0),
+        new RangeError('no tier prices 11 units'),
+      );
+    }
+    assert.throws(() => rate(bounded, -1n, 0), new RangeError('a quantity is never negative'));
+  });
+
+  it('of two equally late values the greater counts, in whatever order they stand', () => {
+    const at = (latestQuantity: bigint, latestAt: number) => row({ latestQuantity, latestAt });
+    const rows = [at(3n, 7), at(9n, 7), at(4n, 7), at(50n, 6)];
+    assert.equal(aggregate(rows, 'LATEST'), 9n);
+    assert.equal(aggregate(rows.toReversed(), 'LATEST'), 9n);
+  });
+
+  it('an average over time needs some time, and rows without levels add nothing to it', () => {
+    const rows = [row({}), row({ levels: [{ atMs: 5, quantity: 4n }] })];
+    assert.equal(aggregate(rows, 'WEIGHTED_SUM', { startMs: 0, endMs: 10 }), 2n);
+    for (const span of [{ startMs: 5, endMs: 5 }, { startMs: 6, endMs: 5 }, undefined]) {
+      assert.throws(
+        () => aggregate(rows, 'WEIGHTED_SUM', span),
+        new RangeError('an average over time needs a span of time'),
+      );
+    }
+  });
+});
