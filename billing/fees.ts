@@ -22,6 +22,8 @@ export type Fee = {
   readonly covers: Span | null;
   /** True: it is for the interval after the invoiced one, which its line names. */
   readonly isAhead: boolean;
+  /** True: it is for an interval before the invoiced one, which its line names. Default false. */
+  readonly isBefore?: boolean;
 };
 
 /** A part of an interval, and how it is printed: `15 of 31 days`. */

@@ -187,14 +187,14 @@ function overageLines(run: Run, span: Span = run): InvoiceLine[] {
   return [overageLine(definition.credits, micro, contextOf(run, span))];
 }
 
-/** Late usage of other periods does not count towards a commitment, nor do fees of the next interval. */
+/** Late usage of other periods does not count towards a commitment, nor do fees of other intervals. */
 function commitmentLines(input: InvoiceInput, billed: readonly InvoiceLine[]): InvoiceLine[] {
   const { commitment, current } = input;
   if (commitment === null || input.minimum === 'later') return [];
-  const ahead = feeLines(input, ({ isAhead }) => isAhead);
+  const others = feeLines(input, ({ isAhead, isBefore }) => isAhead || isBefore === true);
   const sum = (lines: readonly InvoiceLine[]): Minor =>
     lines.reduce((total, { amountMinor }) => total + amountMinor, 0n);
-  const spentMinor = commitment.billedMinor + sum(billed) - sum(ahead);
+  const spentMinor = commitment.billedMinor + sum(billed) - sum(others);
   const { commitmentMinor, ratio = wholeRatio } = commitment;
   const amountMinor = trueUp({ commitmentMinor, feeMinor: 0n, usageMinor: spentMinor, ratio });
   if (amountMinor === 0n) return [];

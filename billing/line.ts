@@ -119,7 +119,9 @@ export function feeLine(
   ];
   const text = arithmetic.length === 0 ? fee.name : `${fee.name} (${arithmetic.join(', ')})`;
   const names =
-    fee.isAhead && covers !== null ? `, ${formatPeriod(covers.startMs, covers.endMs, zone)}` : '';
+    (fee.isAhead || fee.isBefore === true) && covers !== null
+      ? `, ${formatPeriod(covers.startMs, covers.endMs, zone)}`
+      : '';
   const line = {
     kind: fee.kind,
     chargeId: fee.chargeId,

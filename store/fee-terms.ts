@@ -114,6 +114,39 @@ export type BilledLines = {
   readonly billedOnce: ReadonlySet<string>;
 };
 
+/** What a void invoice of an interval's fees billed, which nobody may have billed since. */
+export type WithdrawnLine = {
+  readonly intervalIndex: number;
+  readonly chargeId: string;
+  readonly covers: Span;
+};
+
+/** The fees of void invoices that are of no period: those of a period are billed when it is invoiced again. */
+export async function readWithdrawnLines(
+  db: Reader,
+  subscriptionId: string,
+): Promise<readonly WithdrawnLine[]> {
+  const rows = await selectRows<{
+    readonly intervalIndex: number;
+    readonly chargeId: string;
+    readonly startAt: Date;
+    readonly endAt: Date;
+  }>(
+    db,
+    `SELECT i.interval_index AS "intervalIndex", l.charge_id AS "chargeId",
+       l.covers_start_at AS "startAt", l.covers_end_at AS "endAt"
+     FROM invoices i JOIN invoice_lines l ON l.invoice_id = i.id
+     WHERE i.subscription_id = ? AND i.state = 'void' AND i.kind IN ('advance', 'change') AND l.kind = 'recurring'
+       AND i.interval_index IS NOT NULL AND l.charge_id IS NOT NULL AND l.covers_start_at IS NOT NULL
+     ORDER BY i.interval_index, i.created_at, i.id, l.position`,
+    [subscriptionId],
+  );
+  return rows.map(({ startAt, endAt, ...line }) => ({
+    ...line,
+    covers: { startMs: startAt.getTime(), endMs: endAt.getTime() },
+  }));
+}
+
 /**
  * The lines of a subscription's invoices that are not void and are for time from `fromMs` on. The invoice of
  * `exceptPeriodId`, which is worked out anew, is left out.

@@ -10,7 +10,9 @@ import {
   type FeeTerms,
   feeTermsOf,
   readBilledLines,
+  readWithdrawnLines,
   stretchesOf,
+  type WithdrawnLine,
 } from './fee-terms.ts';
 import { listPeriods, type Period } from './periods.ts';
 import { insertedRow } from './query.ts';
@@ -109,9 +111,10 @@ async function readFees(db: Reader, of: Of): Promise<Fees> {
   const next = nextInterval(of);
   const ahead =
     next === null ? null : await feeTermsOf(db, { subscription, periods, intervalIndex: next });
+  const withdrawn = await withdrawnTerms(db, of, own);
   const billed = await readBilledLines(db, {
     subscriptionId: subscription.id,
-    fromMs: own.interval.startMs,
+    fromMs: Math.min(...[own, ...withdrawn].map(({ interval }) => interval.startMs)),
     exceptPeriodId: period.id,
   });
   // While an earlier part is not invoiced yet, the interval's fees are its.
@@ -127,6 +130,7 @@ async function readFees(db: Reader, of: Of): Promise<Fees> {
   const proration = prorationOf(version.definition);
   const due = [
     ...(await oneTimeFees(db, of, billed)),
+    ...withdrawn.flatMap((terms) => feesAgain(terms, lines)),
     ...(isDue ? dueFees(arrears, { ...own, lines, isAhead: false }) : []),
     ...(ahead === null
       ? []
@@ -142,10 +146,58 @@ async function readFees(db: Reader, of: Of): Promise<Fees> {
     due,
     addOns,
     commitment: await readCommitment(db, of, { own, billed }),
-    definitions: [...own.stretches, ...(ahead?.stretches ?? [])].map(
-      ({ definition }) => definition,
+    definitions: [own, ...(ahead === null ? [] : [ahead]), ...withdrawn].flatMap(({ stretches }) =>
+      stretches.map(({ definition }) => definition),
     ),
   };
+}
+
+/** An interval up to this one, fees of which are on void invoices. */
+type WithdrawnTerms = FeeTerms & {
+  readonly isBefore: boolean;
+  readonly withdrawn: readonly WithdrawnLine[];
+};
+
+/**
+ * Fees whose invoice was made void are billed by the next invoice of a period, whatever interval they are for. One close
+ * after the other: those of a period that is not invoiced yet are its.
+ */
+async function withdrawnTerms(
+  db: Reader,
+  { subscription, period, periods }: Of,
+  own: FeeTerms,
+): Promise<readonly WithdrawnTerms[]> {
+  const isNext = periods.every(({ seq, state }) => seq >= period.seq || state === 'closed');
+  if (!isNext) return [];
+  const all = await readWithdrawnLines(db, subscription.id);
+  const terms: WithdrawnTerms[] = [];
+  for (const [index, withdrawn] of Map.groupBy(all, ({ intervalIndex }) => intervalIndex)) {
+    if (!periods.some((one) => one.intervalIndex === index && one.seq <= period.seq)) continue;
+    const isBefore = index !== period.intervalIndex;
+    const of = isBefore
+      ? await feeTermsOf(db, { subscription, periods, intervalIndex: index })
+      : own;
+    terms.push({ ...of, isBefore, withdrawn });
+  }
+  return terms;
+}
+
+/** What of them no other invoice has billed. Fees in arrears of the interval itself are due anyway. */
+function feesAgain(terms: WithdrawnTerms, lines: BilledLines['lines']): readonly Fee[] {
+  const { isBefore, withdrawn } = terms;
+  const kinds = isBefore ? (['advance', 'arrears'] as const) : (['advance'] as const);
+  return kinds
+    .flatMap((when) => dueFees(stretchesOf(terms, when), { ...terms, lines, isAhead: false }))
+    .filter(({ chargeId, covers }) =>
+      withdrawn.some(
+        (line) =>
+          line.chargeId === chargeId &&
+          covers !== null &&
+          line.covers.startMs < covers.endMs &&
+          covers.startMs < line.covers.endMs,
+      ),
+    )
+    .map((fee) => ({ ...fee, ...(isBefore && { isBefore }) }));
 }
 
 /** Recurring add-ons are billed for the whole interval at once, also when the period is a part of it. */

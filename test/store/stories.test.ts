@@ -1,0 +1,112 @@
+/** Lives in which several things happen to the same money: nothing of it is lost, or billed twice. */
+import assert from 'node:assert/strict';
+
+import { type Db, inTransaction, openDb } from '../../store/db.ts';
+import { findViolations } from '../../store/invariants.ts';
+import { type InvoiceAction, voidInvoice } from '../../store/invoice-actions.ts';
+import { findInvoice, type Invoice, invoiceKeys } from '../../store/invoices.ts';
+import { type TestDatabase, testDatabase } from '../support/postgres.ts';
+import { faultsOf, seedWorld, type World } from '../workflows/support/world.ts';
+import { begin, type Life, publish, type Terms } from './life.ts';
+
+const day = (text: string): Date => new Date(`${text}T12:00:00Z`);
+const midnight = (text: string): Date => new Date(`${text}T00:00:00Z`);
+const start = midnight('2025-01-01');
+
+describe('store › stories', () => {
+  let database: TestDatabase;
+  let db: Db;
+  let world: World;
+
+  before(async () => {
+    database = await testDatabase();
+    db = openDb(database.url, { poolMax: 12 });
+    world = await seedWorld(db);
+  });
+  after(async () => {
+    await db.destroy();
+    await database.drop();
+  });
+  afterEach(async () => {
+    assert.deepEqual(await faultsOf(db), []);
+    // Usage is seeded as hours, without the events behind them; life's clock is not the database's.
+    const known = new Set(['I24', 'I25', 'I27']);
+    assert.deepEqual(
+      (await findViolations(db)).filter(({ id }) => !known.has(id)),
+      [],
+    );
+  });
+
+  const ahead = (fee: string, more: Terms = {}): Promise<string> =>
+    publish(db, world, { fee, isAhead: true, ...more });
+  const arrears = (fee: string, more: Terms = {}): Promise<string> =>
+    publish(db, world, { fee, ...more });
+  const living = (planVersionId: string, couponIds: readonly string[] = []): Promise<Life> =>
+    begin(db, world, { planVersionId, startAt: start, couponIds });
+  const makeVoid = ({ id }: Pick<Invoice, 'id'>): Promise<InvoiceAction> =>
+    inTransaction(db, (tx) => voidInvoice(tx, { invoiceId: id, reason: null, at: start }));
+  const advanceOf = async (life: Life): Promise<Invoice> =>
+    (await findInvoice(db, invoiceKeys.advance(life.subscriptionId, 0))) ?? assert.fail();
+
+  describe('fees whose invoice is void', () => {
+    it('are billed by the next invoice of a period, once', async () => {
+      const life = await living(await ahead('3100'));
+      await makeVoid(await advanceOf(life));
+      assert.deepEqual(await life.texts(await life.close(await life.at(start))), [
+        'Fee 3100 3100',
+        'Fee 3100, Feb 1 – Feb 28, 2025 3100',
+      ]);
+      assert.deepEqual(await life.texts(await life.close(await life.at(day('2025-02-05')))), [
+        'Fee 3100, Mar 1 – Mar 31, 2025 3100',
+      ]);
+    });
+
+    it('are billed so also when their interval is invoiced already', async () => {
+      const life = await living(await ahead('3100'));
+      await life.close(await life.at(start));
+      await makeVoid(await advanceOf(life));
+      assert.deepEqual(await life.texts(await life.close(await life.at(day('2025-02-05')))), [
+        'Fee 3100, Jan 1 – Jan 31, 2025 3100',
+        'Fee 3100, Mar 1 – Mar 31, 2025 3100',
+      ]);
+      assert.deepEqual(await life.texts(await life.close(await life.at(day('2025-03-05')))), [
+        'Fee 3100, Apr 1 – Apr 30, 2025 3100',
+      ]);
+    });
+
+    it('are billed whole when a change of plan gave a part of them back', async () => {
+      const life = await living(await ahead('3100'));
+      const change = await life.change(day('2025-01-11'), await ahead('6200'));
+      assert.equal(change?.totalMinor, 2_100n);
+      await makeVoid(await advanceOf(life));
+      assert.deepEqual(await life.texts(await life.close(await life.at(start))), [
+        'Fee 3100 3100',
+        'Fee 6200, Feb 1 – Feb 28, 2025 6200',
+      ]);
+    });
+
+    it('are billed for the days before a change of plan that came after', async () => {
+      const life = await living(await ahead('3100'));
+      await makeVoid(await advanceOf(life));
+      assert.deepEqual(
+        await life.texts(await life.change(day('2025-01-11'), await ahead('6200'))),
+        ['Fee 6200 (21 of 31 days) 4200'],
+      );
+      assert.deepEqual(await life.texts(await life.close(await life.at(start))), [
+        'Fee 3100 (10 of 31 days) 1000',
+        'Fee 6200, Feb 1 – Feb 28, 2025 6200',
+      ]);
+    });
+
+    it('of a change of plan that gave nothing back are billed for the days that it was for', async () => {
+      const life = await living(await arrears('3100'));
+      const change = await life.change(day('2025-01-11'), await ahead('6200'));
+      await makeVoid(change ?? assert.fail());
+      assert.deepEqual(await life.texts(await life.close(await life.at(start))), [
+        'Fee 3100 (10 of 31 days) 1000',
+        'Fee 6200 (21 of 31 days) 4200',
+        'Fee 6200, Feb 1 – Feb 28, 2025 6200',
+      ]);
+    });
+  });
+});
