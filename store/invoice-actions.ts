@@ -3,6 +3,7 @@ import type { Tx } from './db.ts';
 import { readInvoiceMoney } from './invoice-money.ts';
 import { type Invoice, invoiceEntries, lockInvoice, readInvoice } from './invoices.ts';
 import { type LedgerEntry, postLedger } from './ledger.ts';
+import { selectRow } from './query.ts';
 
 export type InvoiceAction =
   /** `changed` false: it was so before. */
@@ -16,7 +17,9 @@ export type InvoiceAction =
         | 'payment_in_progress'
         /** Money or credit notes have come to it: it can only be credited. */
         | 'has_credit_notes'
-        | 'has_payments';
+        | 'has_payments'
+        /** It gives fees back that a change of plan ended: without it they would stay billed. */
+        | 'gives_back';
       readonly invoice: Invoice;
     };
 
@@ -37,6 +40,7 @@ export async function voidInvoice(
   if (money.isPaying) return { kind: 'refused', code: 'payment_in_progress', invoice };
   if (money.paymentId !== null) return { kind: 'refused', code: 'has_payments', invoice };
   if (money.creditedMinor > 0n) return { kind: 'refused', code: 'has_credit_notes', invoice };
+  if (await givesBack(tx, invoice)) return { kind: 'refused', code: 'gives_back', invoice };
   await post(tx, invoice, {
     kind: 'void',
     entries: [
@@ -52,6 +56,16 @@ export async function voidInvoice(
     [of.at, of.reason, invoice.id],
   );
   return { kind: 'done', invoice: await readInvoice(tx, invoice.id), changed: true };
+}
+
+async function givesBack(tx: Tx, { id, kind }: Invoice): Promise<boolean> {
+  if (kind !== 'change') return false;
+  const line = await selectRow(
+    tx,
+    `SELECT 1 FROM invoice_lines WHERE invoice_id = ? AND kind = 'adjustment' LIMIT 1`,
+    [id],
+  );
+  return line !== null;
 }
 
 /** Says that all that is still due came another way: cash without the provider. */

@@ -95,6 +95,11 @@ function refusalOf(invoice: InvoiceRead, refused: Extract<InvoiceAction, { kind:
         'invoice_has_credits',
         `A part of ${nameOf(invoice)} was ${refused.code === 'has_payments' ? 'paid' : 'credited'}, so it cannot be voided. Credit the rest: POST /api/v1/invoices/${invoice.id}/credit_notes {"full": true}.`,
       );
+    case 'gives_back':
+      return new ApiProblem(
+        'invoice_state',
+        `${nameOf(invoice)} gives back fees that a change of plan ended, so it cannot be voided. Credit it: POST /api/v1/invoices/${invoice.id}/credit_notes {"full": true}.`,
+      );
     default:
       return refused.code satisfies never;
   }
@@ -228,7 +233,8 @@ const voidRoute = route({
   tag: ACTION_TAG,
   summary: 'Void an invoice',
   description: `Withdraws an invoice that is owed: nothing of it counts any more, the account balance that it took returns, its coupons are
-unused. Its number stays taken. The invoice of a period can be issued again; fees of other invoices are billed by the next one.`,
+unused. Its number stays taken. The invoice of a period can be issued again; fees of other invoices are billed by the next one. The invoice of a
+change of plan that gives fees back is not voided, but credited.`,
   roles: operators,
   body: object({ reason: text(500, 'Why; it is kept with the invoice.').optional() }),
   bodyOptional: true,

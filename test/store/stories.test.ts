@@ -108,5 +108,14 @@ describe('store › stories', () => {
         'Fee 6200, Feb 1 – Feb 28, 2025 6200',
       ]);
     });
+
+    it('are not those of a change of plan that gave fees back: it stands, and is credited', async () => {
+      const life = await living(await ahead('3100'));
+      const change = await life.change(day('2025-01-11'), await ahead('6200'));
+      const answer = await makeVoid(change ?? assert.fail());
+      assert.deepEqual([answer.kind, 'code' in answer && answer.code], ['refused', 'gives_back']);
+      await life.close(await life.at(start));
+      assert.equal(await life.totalMinor(), 3_100n + 2_100n + 6_200n);
+    });
   });
 });
