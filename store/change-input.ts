@@ -280,21 +280,16 @@ async function feesAfterCoupons(
     amountMinor: BigInt(amount_minor),
   }));
   if (lines.length === 0) return { minors: [], discounts: [] };
-  // What a fixed amount took off the fees that are given back is free for the new ones of the same interval.
-  const isTakenAnew =
-    !isIntervalReset && unused.some(({ amountMinor, paidMinor }) => paidMinor < amountMinor);
   const coupons: readonly Coupon[] = await readCoupons(db, {
     subscriptionId: subscription.id,
     intervalIndex: interval.index,
     definition: next,
     addOns: [],
     at: change.at,
-    isTakenAnew,
+    // What a fixed amount took off the fees that are given back is free for the new ones of the same interval.
+    ...(!isIntervalReset && { takenAnewFrom: unused.map(({ invoiceId }) => invoiceId) }),
   });
-  const discounts = discountLines(
-    lines,
-    coupons.filter(({ off }) => off.kind === 'percent' || isTakenAnew || isIntervalReset),
-  );
+  const discounts = discountLines(lines, coupons);
   return { minors: afterDiscounts(lines, discounts), discounts };
 }
 

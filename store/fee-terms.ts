@@ -100,6 +100,7 @@ export function stretchesOf(
 
 /** A line that says which time it is for, and what was really paid by it. */
 export type BilledLine = CoveringLine & {
+  readonly invoiceId: string;
   readonly planVersionId: string;
   readonly name: string;
   readonly amountMinor: bigint;
@@ -160,6 +161,7 @@ export async function readBilledLines(
   },
 ): Promise<BilledLines> {
   const rows = await selectRows<{
+    readonly invoiceId: string;
     readonly chargeId: string;
     readonly planVersionId: string;
     readonly kind: string;
@@ -170,7 +172,7 @@ export async function readBilledLines(
     readonly endAt: Date | null;
   }>(
     db,
-    `SELECT l.charge_id AS "chargeId", l.plan_version_id AS "planVersionId", l.kind, l.description AS name,
+    `SELECT i.id AS "invoiceId", l.charge_id AS "chargeId", l.plan_version_id AS "planVersionId", l.kind, l.description AS name,
        l.amount_minor AS "amountMinor", (l.amount_minor - l.discount_minor - coalesce(c.given, 0))::bigint AS "paidMinor",
        l.covers_start_at AS "startAt", l.covers_end_at AS "endAt"
      FROM invoices i JOIN invoice_lines l ON l.invoice_id = i.id

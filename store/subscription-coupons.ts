@@ -23,12 +23,18 @@ type Wanted = {
   readonly periodId?: string;
   /** Charges whose lines on this invoice are for the interval after it, fees in advance: they use that. Default none. */
   readonly aheadChargeIds?: readonly string[];
-  /** True: fixed amounts are whole, as if the interval had none of them taken: what they were taken off is given back. */
-  readonly isTakenAnew?: boolean;
+  /**
+   * Invoices whose fees are given back for new ones of the same interval: fixed amounts that one of them used are whole
+   * again, all others are left out.
+   */
+  readonly takenAnewFrom?: readonly string[];
 };
 
 /** What of it decides which lines a coupon is taken off, and how much. */
-type Billed = Omit<Wanted, 'subscriptionId' | 'at' | 'periodId'>;
+type Billed = Omit<Wanted, 'subscriptionId' | 'at' | 'periodId' | 'takenAnewFrom'> & {
+  /** The fixed amounts that are whole again; absent: as much is left of each as the interval has not taken. */
+  readonly takenAnew?: ReadonlySet<string>;
+};
 
 type HeldRow = Pick<
   CouponRow,
@@ -57,7 +63,23 @@ export async function readCoupons(db: Reader, of: Wanted): Promise<readonly Coup
   );
   if (held.length === 0) return [];
   const uses = await readUses(db, of);
-  return held.flatMap((row) => resolve(row, uses.get(row.id) ?? [], of));
+  const { takenAnewFrom } = of;
+  const billed: Billed =
+    takenAnewFrom === undefined ? of : { ...of, takenAnew: await readTaken(db, takenAnewFrom) };
+  return held.flatMap((row) => resolve(row, uses.get(row.id) ?? [], billed));
+}
+
+/** What the invoices used, also where their lines were merely less by it; a draft has not used, but shows it. */
+async function readTaken(db: Reader, invoiceIds: readonly string[]): Promise<ReadonlySet<string>> {
+  const rows = await selectRows<{ id: string }>(
+    db,
+    `SELECT u.subscription_coupon_id AS id FROM coupon_uses u WHERE u.invoice_id = ANY (:invoices::text[])
+     UNION
+     SELECT h.id FROM invoices i JOIN subscription_coupons h ON h.subscription_id = i.subscription_id
+     WHERE i.id = ANY (:invoices::text[]) AND i.state = 'draft' AND i.discount_minor > 0`,
+    { invoices: invoiceIds },
+  );
+  return new Set(rows.map(({ id }) => id));
 }
 
 /** Coupons as a subscription would have them that holds them from its first interval on, in the order given. */
@@ -131,9 +153,11 @@ function lasts(row: HeldRow, used: ReadonlySet<number>, intervalIndex: number): 
 function offOf(row: HeldRow, uses: readonly Use[], of: Billed): Coupon['off'] | null {
   if (row.percent !== null) return { kind: 'percent', percent: row.percent };
   if (row.amount_minor === null || row.currency !== of.definition.currency) return null;
+  if (of.takenAnew !== undefined) {
+    return of.takenAnew.has(row.id) ? { kind: 'fixed', amountMinor: row.amount_minor } : null;
+  }
   const taken = uses.find(({ intervalIndex }) => intervalIndex === of.intervalIndex);
-  const amountMinor =
-    row.amount_minor - (of.isTakenAnew === true ? 0n : (taken?.amountMinor ?? 0n));
+  const amountMinor = row.amount_minor - (taken?.amountMinor ?? 0n);
   return amountMinor > 0n ? { kind: 'fixed', amountMinor } : null;
 }
 

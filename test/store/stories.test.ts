@@ -1,13 +1,15 @@
 /** Lives in which several things happen to the same money: nothing of it is lost, or billed twice. */
 import assert from 'node:assert/strict';
 
+import { issueCreditNote } from '../../store/credit-notes.ts';
 import { type Db, inTransaction, openDb } from '../../store/db.ts';
 import { findViolations } from '../../store/invariants.ts';
 import { type InvoiceAction, voidInvoice } from '../../store/invoice-actions.ts';
 import { findInvoice, type Invoice, invoiceKeys } from '../../store/invoices.ts';
+import { attachCoupon } from '../../store/subscription-coupons.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 import { faultsOf, seedWorld, type World } from '../workflows/support/world.ts';
-import { begin, type Life, publish, type Terms } from './life.ts';
+import { begin, type Life, publish, seedCoupon, type Terms } from './life.ts';
 
 const day = (text: string): Date => new Date(`${text}T12:00:00Z`);
 const midnight = (text: string): Date => new Date(`${text}T00:00:00Z`);
@@ -47,6 +49,21 @@ describe('store › stories', () => {
     inTransaction(db, (tx) => voidInvoice(tx, { invoiceId: id, reason: null, at: start }));
   const advanceOf = async (life: Life): Promise<Invoice> =>
     (await findInvoice(db, invoiceKeys.advance(life.subscriptionId, 0))) ?? assert.fail();
+
+  const credit = async (
+    invoice: Pick<Invoice, 'id'>,
+    position: number,
+    amountMinor: bigint,
+  ): Promise<void> => {
+    const issue = await inTransaction(db, (tx) =>
+      issueCreditNote(tx, {
+        ...{ invoiceId: invoice.id, businessKey: `story:${invoice.id}`, reason: 'goodwill' },
+        ...{ request: { kind: 'lines', amounts: new Map([[position, amountMinor]]) } },
+        ...{ to: 'balance', actor: 'story', at: start },
+      }),
+    );
+    assert.equal(issue.kind, 'issued');
+  };
 
   describe('fees whose invoice is void', () => {
     it('are billed by the next invoice of a period, once', async () => {
@@ -116,6 +133,54 @@ describe('store › stories', () => {
       assert.deepEqual([answer.kind, 'code' in answer && answer.code], ['refused', 'gives_back']);
       await life.close(await life.at(start));
       assert.equal(await life.totalMinor(), 3_100n + 2_100n + 6_200n);
+    });
+  });
+
+  describe('a fixed amount', () => {
+    it('goes along with every change of plan of its interval', async () => {
+      const life = await living(await ahead('4100'), [
+        await seedCoupon(db, { amountMinor: '1000' }),
+      ]);
+      await life.change(day('2025-01-11'), await ahead('7200'));
+      const [second, third] = [await ahead('10300'), await ahead('13400')];
+      assert.deepEqual(await life.texts(await life.change(day('2025-01-12'), second)), [
+        'Unused part of Fee 7200 (20 of 21 days) -4000',
+        'Fee 10300, less $10.00 (20 of 31 days) 6000',
+      ]);
+      assert.deepEqual(await life.texts(await life.change(day('2025-01-13'), third)), [
+        'Unused part of Fee 10300 (19 of 20 days) -5700',
+        'Fee 13400, less $10.00 (19 of 31 days) 7600',
+      ]);
+    });
+
+    it('goes along also in an interval that a change of plan began', async () => {
+      const year = { interval: { unit: 'year', count: 1 } } as const;
+      const life = await living(await ahead('4100'), [
+        await seedCoupon(db, { amountMinor: '1000' }),
+      ]);
+      await life.change(day('2025-01-11'), await ahead('37500', year));
+      assert.deepEqual(
+        await life.texts(await life.change(day('2025-01-12'), await ahead('74000', year))),
+        [
+          'Unused part of Fee 37500 (364 of 365 days) -36400',
+          'Fee 74000, less $10.00 (364 of 365 days) 72800',
+        ],
+      );
+    });
+
+    it('is not taken twice because a credit note gave back a part of the fee', async () => {
+      const life = await living(await ahead('3100'));
+      const advance = await advanceOf(life);
+      await credit(advance, 0, 310n);
+      const couponId = await seedCoupon(db, { amountMinor: '1000' });
+      await inTransaction(db, (tx) =>
+        attachCoupon(tx, { subscriptionId: life.subscriptionId, couponId, at: day('2025-01-05') }),
+      );
+      // The invoice of the period takes it.
+      assert.deepEqual(
+        await life.texts(await life.change(day('2025-01-11'), await ahead('6200'))),
+        ['Unused part of Fee 3100 (21 of 31 days) -1890', 'Fee 6200 (21 of 31 days) 4200'],
+      );
     });
   });
 });
