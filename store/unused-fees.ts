@@ -12,7 +12,6 @@ type PaidFee = {
   readonly position: number;
   /** What earlier credit notes left of it. */
   readonly leftMinor: bigint;
-  readonly amountMinor: bigint;
   readonly coversStartAt: Date;
   readonly coversEndAt: Date;
 };
@@ -55,14 +54,12 @@ function unusedPart(fee: PaidFee, subscription: Subscription, at: Date): Minor {
   const { timeZone, definition } = subscription;
   const span = { startMs: fee.coversStartAt.getTime(), endMs: fee.coversEndAt.getTime() };
   const fromMs = Math.max(at.getTime(), span.startMs);
-  const left = ratioLeft(fromMs, span, timeZone, prorationOf(definition));
-  const unused = prorate(fee.amountMinor, left);
-  return unused < fee.leftMinor ? unused : fee.leftMinor;
+  return prorate(fee.leftMinor, ratioLeft(fromMs, span, timeZone, prorationOf(definition)));
 }
 
 /**
- * Lines of fees that cover time after `at`: of each charge the last one, for what it was before a change of plan was
- * given back by that change.
+ * Lines of fees that cover time after `at`: of each charge the last one, unless a change of plan gave it back. What was
+ * credited before is not given back again, not even the part of it that was used.
  */
 async function readFeesAhead(
   db: Reader,
@@ -71,15 +68,16 @@ async function readFeesAhead(
 ): Promise<readonly PaidFee[]> {
   return selectRows<PaidFee>(
     db,
-    `SELECT DISTINCT ON (l.charge_id, l.covers_end_at) l.invoice_id AS "invoiceId", l.position, l.amount_minor AS "amountMinor",
-            l.amount_minor - coalesce((SELECT sum(c.amount_minor) FROM credit_note_lines c WHERE c.invoice_line_id = l.id), 0)::bigint
-              AS "leftMinor",
-            l.covers_start_at AS "coversStartAt", l.covers_end_at AS "coversEndAt"
-     FROM invoice_lines l JOIN invoices i ON i.id = l.invoice_id
-     WHERE i.subscription_id = :id AND i.finalized_at IS NOT NULL AND i.state <> 'void'
-       AND l.kind = 'recurring' AND l.amount_minor > 0 AND l.covers_end_at > :at
-       AND (l.plan_version_id = :version OR l.covers_start_at >= :at)
-     ORDER BY l.charge_id, l.covers_end_at, i.finalized_at DESC, i.number_in_series DESC`,
-    { id: subscription.id, at, version: subscription.planVersionId },
+    `SELECT * FROM (
+       SELECT DISTINCT ON (l.charge_id, l.covers_end_at) l.kind, l.invoice_id AS "invoiceId", l.position,
+         l.amount_minor - coalesce((SELECT sum(c.amount_minor) FROM credit_note_lines c WHERE c.invoice_line_id = l.id), 0)::bigint
+           AS "leftMinor",
+         l.covers_start_at AS "coversStartAt", l.covers_end_at AS "coversEndAt"
+       FROM invoice_lines l JOIN invoices i ON i.id = l.invoice_id
+       WHERE i.subscription_id = :id AND i.finalized_at IS NOT NULL AND i.state <> 'void'
+         AND l.kind IN ('recurring', 'adjustment') AND l.covers_end_at > :at
+       ORDER BY l.charge_id, l.covers_end_at, i.finalized_at DESC, i.number_in_series DESC, l.position DESC
+     ) latest WHERE kind = 'recurring' AND "leftMinor" > 0 ORDER BY "invoiceId", position`,
+    { id: subscription.id, at },
   );
 }

@@ -1,11 +1,15 @@
 /** Lives in which several things happen to the same money: nothing of it is lost, or billed twice. */
 import assert from 'node:assert/strict';
 
+import { subscriptionActivities } from '../../activities/subscription.ts';
+import { insertAddOn } from '../../store/add-ons.ts';
 import { issueCreditNote } from '../../store/credit-notes.ts';
 import { type Db, inTransaction, openDb } from '../../store/db.ts';
+import { newId } from '../../store/ids.ts';
 import { findViolations } from '../../store/invariants.ts';
 import { type InvoiceAction, voidInvoice } from '../../store/invoice-actions.ts';
 import { findInvoice, type Invoice, invoiceKeys } from '../../store/invoices.ts';
+import { attachAddOn } from '../../store/subscription-add-ons.ts';
 import { attachCoupon } from '../../store/subscription-coupons.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 import { faultsOf, seedWorld, type World } from '../workflows/support/world.ts';
@@ -64,6 +68,30 @@ describe('store › stories', () => {
     );
     assert.equal(issue.kind, 'issued');
   };
+
+  async function creditedMinor({ subscriptionId }: Life): Promise<bigint> {
+    const invoices = db('invoices').where({ subscription_id: subscriptionId }).select('id');
+    const notes: readonly { readonly total_minor: bigint }[] = await db('credit_notes')
+      .whereIn('invoice_id', invoices)
+      .select('total_minor');
+    return notes.reduce((sum, note) => sum + note.total_minor, 0n);
+  }
+
+  /** A seat of 31.00 from the start on. Answers what it is held as. */
+  async function addOn({ subscriptionId }: Life): Promise<string> {
+    return inTransaction(db, async (tx) => {
+      const { id: addOnId } = await insertAddOn(tx, 'test', {
+        ...{
+          product_id: world.productId,
+          lookup_id: `seat-${newId('sad').slice(4, 16)}`,
+          name: 'Seat',
+        },
+        ...{ type: 'RECURRING', amount_minor: 3_100n, currency: 'USD', tax_rate_ids: [] },
+      });
+      const given = await attachAddOn(tx, { subscriptionId, addOnId, quantity: 1, at: start });
+      return given.kind === 'attached' ? given.held.id : assert.fail(given.code);
+    });
+  }
 
   describe('fees whose invoice is void', () => {
     it('are billed by the next invoice of a period, once', async () => {
@@ -183,4 +211,54 @@ describe('store › stories', () => {
       );
     });
   });
+
+  describe('a prorated end gives back', () => {
+    const end = async (life: Life, at: Date): Promise<bigint> => {
+      const { subscriptionId } = life;
+      const { cancelSubscription } = subscriptionActivities({
+        ...{ db, payments: { charge: never, lookup: never, refund: never, lookupRefund: never } },
+        ...{ startWorkflow: () => Promise.resolve(), shards: { seal: never } },
+        ...{ isDrained: never, waitForApplied: never },
+      });
+      const args = { subscriptionId, nowMs: at.getTime(), when: 'now', prorate: true } as const;
+      assert.equal((await cancelSubscription(args)).kind, 'done');
+      return creditedMinor(life);
+    };
+
+    it('the unused part of what credit notes left of a fee', async () => {
+      const life = await living(await ahead('3100'));
+      await credit(await advanceOf(life), 0, 1_550n);
+      // Half of it was given back, of the other half 21 of 31 days are left.
+      assert.equal(await end(life, day('2025-01-11')), 1_550n + 1_050n);
+    });
+
+    it('add-ons that an early close billed, also when the plan has changed since', async () => {
+      const life = await living(await arrears('3100'));
+      await addOn(life);
+      await life.cut(midnight('2025-01-06'));
+      await life.close(await life.at(start));
+      await life.change(day('2025-01-11'), await arrears('6200'));
+      // 11 of 21 days of the new fee, 11 of 31 of the add-on.
+      assert.equal(await end(life, day('2025-01-21')), 2_200n + 1_100n);
+    });
+
+    it('the fee once that a change of plan gave back and another one took again', async () => {
+      const [old, next] = [await ahead('3100'), await arrears('6200')];
+      const life = await living(old);
+      await life.change(day('2025-01-11'), next);
+      await life.change(day('2025-01-16'), old);
+      assert.equal(await end(life, day('2025-01-21')), 1_100n);
+    });
+
+    it('nothing of a fee that another interval has taken the place of', async () => {
+      const year = { interval: { unit: 'year', count: 1 } } as const;
+      const life = await living(await ahead('3100'));
+      await life.change(day('2025-01-11'), await arrears('36500', year));
+      assert.equal(await end(life, day('2025-01-21')), 0n);
+    });
+  });
 });
+
+function never(): Promise<never> {
+  return Promise.reject(new Error('not here'));
+}
