@@ -60,7 +60,7 @@ type Decision = {
   readonly target: Target;
   readonly draft: PlanChangeDraft;
   readonly resetsInterval: boolean;
-  /** The period that runs when the change is asked for, or the first one. */
+  /** The period that the change holds from, or ends with. */
   readonly period: Period;
   readonly difference: Extract<CreditDifference, { kind: 'ok' }>;
 };
@@ -234,8 +234,11 @@ async function findPlace(tx: Tx, subscription: Subscription, now: Date): Promise
     );
   }
   const at = await nextChangeAt(tx, subscription.id, lead);
-  const period = periods.find(({ endAt }) => endAt > now) ?? first;
-  return { at, period, isBoundary: at >= period.intervalEndAt };
+  const running = periods.find(({ endAt }) => endAt > now) ?? first;
+  if (at >= running.intervalEndAt) return { at, period: running, isBoundary: true };
+  // A change of a moment ago may have cut it at this very instant.
+  const period = periods.find(({ startAt, endAt }) => startAt <= at && at < endAt) ?? running;
+  return { at, period, isBoundary: false };
 }
 
 type Change = {
