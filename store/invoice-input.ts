@@ -263,9 +263,13 @@ async function readCommitment(
     .reduce((sum, line) => sum + line.amountMinor, 0n);
   const usage = await insertedRow<{ minor: bigint }>(
     db,
+    // The usage of a void invoice is billed by the one that stands for it, which may not be there yet.
     `SELECT coalesce(sum(l.amount_minor), 0)::numeric(38,0) AS minor
-     FROM invoice_lines l JOIN invoices i ON i.id = l.invoice_id JOIN periods p ON p.id = i.period_id
-     WHERE i.subscription_id = ? AND i.kind = 'period' AND i.state <> 'void' AND p.interval_index = ? AND p.id <> ?
+     FROM periods p CROSS JOIN LATERAL (
+         SELECT id FROM invoices WHERE period_id = p.id AND kind = 'period'
+         ORDER BY state = 'void', number_in_series DESC NULLS FIRST, created_at DESC LIMIT 1) i
+       JOIN invoice_lines l ON l.invoice_id = i.id
+     WHERE p.subscription_id = ? AND p.interval_index = ? AND p.id <> ?
        AND l.kind IN ('usage', 'overage', 'one_time')`,
     [subscription.id, period.intervalIndex, period.id],
   );
