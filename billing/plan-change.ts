@@ -51,7 +51,7 @@ export function changeAmounts(
 
 /**
  * The credit lines and then the charge lines of a change; none for a fee of nothing, or for less than a day (or a second)
- * of it. Undoing a change at the same instant gives the opposite amounts: what is then paid for is the rest of the
+ * of it. A fee that discounts take whole has its line: its time is billed. Undoing a change at the same instant gives the opposite amounts: what is then paid for is the rest of the
  * interval.
  * @throws RangeError when the change lies after one of the spans.
  */
@@ -67,14 +67,14 @@ function partLine(
   { change, isCredit }: { readonly change: FeeChange; readonly isCredit: boolean },
 ): InvoiceLine[] {
   const { span, proration } = fee;
+  const { discountMinor = 0n } = fee;
   const startMs = Math.max(change.atMs, span.startMs);
-  if (fee.minor === 0n || isShorterThanASecond(span)) return [];
+  if ((fee.minor === 0n && discountMinor === 0n) || isShorterThanASecond(span)) return [];
   const left = ratioLeft(startMs, span, change.zone, proration);
   if (left.numerator === 0n) return [];
   const isWhole = left.numerator === left.denominator;
   const basis = isCredit ? -fee.minor : fee.minor;
   const amountMinor = prorate(basis, left);
-  const { discountMinor = 0n } = fee;
   const less = discountMinor === 0n ? '' : `, less ${formatMoney(discountMinor, change.currency)}`;
   const text = isCredit ? `Unused part of ${fee.name}` : `${fee.name}${less}`;
   return [
