@@ -40,7 +40,8 @@ export type RunSpan = Span & {
 
 /**
  * The runs of an interval. A stretch in which nothing was used in time is left out before neighbours of the same version
- * are joined, so that a change that is undone before anything was used changes nothing; the last one always stays.
+ * are joined, so that a change that is undone before anything was used changes nothing; the last one always stays. One
+ * that a period ended with is joined to the next one of its version: what is due without any usage was billed with it.
  */
 export function runsOf(
   segments: readonly Segment[],
@@ -51,9 +52,15 @@ export function runsOf(
   );
   const stretches = joined(segments.map((segment) => spanOf(segment)));
   const last = stretches.at(-1);
-  const kept = stretches.filter(
-    (stretch) => stretch === last || stretch.segmentIds.some((id) => used.has(id)),
-  );
+  const ends = new Set(new Map(segments.map(({ periodId, id }) => [periodId, id])).values());
+  const kept = stretches.reduceRight<readonly Stretch[]>((after, stretch) => {
+    const { segmentIds, planVersionId } = stretch;
+    const isKept =
+      stretch === last ||
+      segmentIds.some((id) => used.has(id)) ||
+      (after[0]?.planVersionId === planVersionId && segmentIds.some((id) => ends.has(id)));
+    return isKept ? [stretch, ...after] : after;
+  }, []);
   return joined(kept).map((run, index, all) => ({ ...run, isLast: index === all.length - 1 }));
 }
 

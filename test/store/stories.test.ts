@@ -11,6 +11,7 @@ import { type InvoiceAction, voidInvoice } from '../../store/invoice-actions.ts'
 import { findInvoice, type Invoice, invoiceKeys } from '../../store/invoices.ts';
 import { attachAddOn } from '../../store/subscription-add-ons.ts';
 import { attachCoupon } from '../../store/subscription-coupons.ts';
+import { reissueInvoice } from '../../store/period-invoice.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 import { faultsOf, seedWorld, type World } from '../workflows/support/world.ts';
 import { begin, type Life, publish, seedCoupon, type Terms } from './life.ts';
@@ -256,6 +257,66 @@ describe('store › stories', () => {
       await life.change(day('2025-01-11'), await arrears('36500', year));
       assert.equal(await end(life, day('2025-01-21')), 0n);
     });
+  });
+
+  it('a fee that a fixed amount takes whole is billed for its time, and not again by the period', async () => {
+    const life = await living(await arrears('1000'), [
+      await seedCoupon(db, { amountMinor: '1500' }),
+    ]);
+    await life.cut(midnight('2025-01-06'));
+    await life.close(await life.at(start));
+    assert.deepEqual(
+      await life.texts(await life.change(day('2025-01-11'), await arrears('1500'))),
+      ['Fee 1500, less $15.00 (21 of 31 days) 0'],
+    );
+    assert.deepEqual(await life.texts(await life.close(await life.at(day('2025-01-20')))), []);
+    assert.equal(await life.totalMinor(), 0n);
+  });
+
+  it('what is due without usage is billed once, also when a plan is left and taken again after an early close', async () => {
+    const tiers = [{ up_to: null, unit_price: '1', flat_fee: '5' }] as const;
+    const price = { model: 'graduated', tiers } as const;
+    const [old, next] = [await publish(db, world, { price }), await publish(db, world, { price })];
+    const life = await living(old);
+    await life.cut(midnight('2025-01-06'));
+    await life.close(await life.at(start));
+    await life.change(day('2025-01-10'), next);
+    await life.change(day('2025-01-11'), old);
+    await life.close(await life.at(day('2025-01-20')));
+    assert.equal(await life.totalMinor(), 500n);
+  });
+
+  it('a commitment is met by usage whose invoice is void until it is issued again', async () => {
+    const perCall = { model: 'per_unit', unit_price: '1' } as const;
+    const terms = { fee: '1000', price: perCall, commitment_minor: '20000' };
+    const life = await living(await publish(db, world, terms));
+    await life.use(day('2025-01-03'), 30n);
+    await life.cut(midnight('2025-01-06'));
+    const early = await life.close(await life.at(start));
+    await makeVoid(early);
+    await life.use(day('2025-01-10'), 50n);
+    await life.close(await life.at(day('2025-01-20')));
+    await inTransaction(db, (tx) => reissueInvoice(tx, early.id, day('2025-02-02')));
+    assert.equal(await life.totalMinor(), 20_000n);
+  });
+
+  it('changes of plan a moment apart, each to another interval, use a coupon for the interval that begins', async () => {
+    const years = (count: number) => ({ interval: { unit: 'year', count } }) as const;
+    const life = await living(await ahead('4100'), [await seedCoupon(db, { amountMinor: '1000' })]);
+    const now = day('2025-01-11');
+    const later = (ms: number): Date => new Date(now.getTime() + ms);
+    assert.equal((await life.change(now, await ahead('37500', years(1))))?.totalMinor, 34_400n);
+    const second = await life.change(later(500), await ahead('74000', years(2)));
+    assert.deepEqual(await life.texts(second), [
+      'Unused part of Fee 37500 -36500',
+      'Fee 74000, less $10.00 73000',
+    ]);
+    const third = await life.change(later(900), await ahead('111000', years(2)));
+    assert.deepEqual(await life.texts(third), [
+      'Unused part of Fee 74000 -73000',
+      'Fee 111000, less $10.00 110000',
+    ]);
+    assert.deepEqual(await life.texts(await life.close(await life.at(start))), []);
   });
 });
 
