@@ -62,7 +62,7 @@ async function givesBack(tx: Tx, { id, kind }: Invoice): Promise<boolean> {
   if (kind !== 'change') return false;
   const line = await selectRow(
     tx,
-    `SELECT 1 FROM invoice_lines WHERE invoice_id = ? AND kind = 'adjustment' LIMIT 1`,
+    `SELECT 1 FROM invoice_lines WHERE invoice_id = ? AND amount_minor < 0 LIMIT 1`,
     [id],
   );
   return line !== null;
