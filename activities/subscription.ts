@@ -211,11 +211,12 @@ async function begin(tx: Tx, subscription: Subscription, now: Date): Promise<Don
   const [first] = await listPeriods(tx, subscription.id);
   const effectiveAtMs = (current?.startAt ?? now).getTime();
   if (first === undefined) return { effectiveAtMs };
-  const isFirst = current?.id === first.id && !(await hasChangedPlan(tx, subscription.id));
+  // Also when the workers were away for all of the first period: nothing else bills its fees in advance.
+  const isAsBegun = !(await hasChangedPlan(tx, subscription.id));
   // The first attempt may have issued it and died before its collection was started.
   const invoice =
     (await findInvoice(tx, invoiceKeys.advance(subscription.id, first.intervalIndex))) ??
-    (isFirst ? await invoiceFirstFees(tx, subscription, { period: first, now }) : null);
+    (isAsBegun ? await invoiceFirstFees(tx, subscription, { period: first, now }) : null);
   return { effectiveAtMs, invoice };
 }
 

@@ -104,7 +104,7 @@ export type BilledLine = CoveringLine & {
   readonly planVersionId: string;
   readonly name: string;
   readonly amountMinor: bigint;
-  /** Its amount less its share of discounts and what credit notes gave back of it. */
+  /** Its amount less its share of discounts and what credit notes gave back; nothing, of an invoice that was given up. */
   readonly paidMinor: bigint;
 };
 
@@ -173,7 +173,7 @@ export async function readBilledLines(
   }>(
     db,
     `SELECT i.id AS "invoiceId", l.charge_id AS "chargeId", l.plan_version_id AS "planVersionId", l.kind, l.description AS name,
-       l.amount_minor AS "amountMinor", (l.amount_minor - l.discount_minor - coalesce(c.given, 0))::bigint AS "paidMinor",
+       l.amount_minor AS "amountMinor", CASE i.state WHEN 'uncollectible' THEN 0 ELSE (l.amount_minor - l.discount_minor - coalesce(c.given, 0))::bigint END AS "paidMinor",
        l.covers_start_at AS "startAt", l.covers_end_at AS "endAt"
      FROM invoices i JOIN invoice_lines l ON l.invoice_id = i.id
        LEFT JOIN LATERAL (SELECT sum(n.amount_minor - n.discount_minor) AS given FROM credit_note_lines n

@@ -7,13 +7,20 @@ import { issueCreditNote } from '../../store/credit-notes.ts';
 import { type Db, inTransaction, openDb } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';
 import { findViolations } from '../../store/invariants.ts';
-import { type InvoiceAction, voidInvoice } from '../../store/invoice-actions.ts';
+import { type InvoiceAction, markUncollectible, voidInvoice } from '../../store/invoice-actions.ts';
 import { findInvoice, type Invoice, invoiceKeys } from '../../store/invoices.ts';
+import { listPeriods } from '../../store/periods.ts';
 import { attachAddOn } from '../../store/subscription-add-ons.ts';
 import { attachCoupon } from '../../store/subscription-coupons.ts';
-import { reissueInvoice } from '../../store/period-invoice.ts';
+import { invoicePeriod, reissueInvoice } from '../../store/period-invoice.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
-import { faultsOf, seedWorld, type World } from '../workflows/support/world.ts';
+import {
+  faultsOf,
+  seedSubscriber,
+  seedSubscription,
+  seedWorld,
+  type World,
+} from '../workflows/support/world.ts';
 import { begin, type Life, publish, seedCoupon, type Terms } from './life.ts';
 
 const day = (text: string): Date => new Date(`${text}T12:00:00Z`);
@@ -69,6 +76,13 @@ describe('store › stories', () => {
     );
     assert.equal(issue.kind, 'issued');
   };
+
+  const activities = (): ReturnType<typeof subscriptionActivities> =>
+    subscriptionActivities({
+      ...{ db, payments: { charge: never, lookup: never, refund: never, lookupRefund: never } },
+      ...{ startWorkflow: () => Promise.resolve(), shards: { seal: never } },
+      ...{ isDrained: never, waitForApplied: never },
+    });
 
   async function creditedMinor({ subscriptionId }: Life): Promise<bigint> {
     const invoices = db('invoices').where({ subscription_id: subscriptionId }).select('id');
@@ -216,11 +230,7 @@ describe('store › stories', () => {
   describe('a prorated end gives back', () => {
     const end = async (life: Life, at: Date): Promise<bigint> => {
       const { subscriptionId } = life;
-      const { cancelSubscription } = subscriptionActivities({
-        ...{ db, payments: { charge: never, lookup: never, refund: never, lookupRefund: never } },
-        ...{ startWorkflow: () => Promise.resolve(), shards: { seal: never } },
-        ...{ isDrained: never, waitForApplied: never },
-      });
+      const { cancelSubscription } = activities();
       const args = { subscriptionId, nowMs: at.getTime(), when: 'now', prorate: true } as const;
       assert.equal((await cancelSubscription(args)).kind, 'done');
       return creditedMinor(life);
@@ -317,6 +327,42 @@ describe('store › stories', () => {
       'Fee 111000, less $10.00 110000',
     ]);
     assert.deepEqual(await life.texts(await life.close(await life.at(start))), []);
+  });
+
+  it('a fee whose invoice was given up was not paid: a change of plan gives nothing of it back', async () => {
+    const life = await living(await ahead('3100'));
+    const { id: invoiceId } = await advanceOf(life);
+    await inTransaction(db, (tx) => markUncollectible(tx, { invoiceId, at: start }));
+    assert.deepEqual(await life.texts(await life.change(day('2025-01-11'), await ahead('6200'))), [
+      'Fee 6200 (21 of 31 days) 4200',
+    ]);
+  });
+
+  it('fees in advance of a first period that nobody was there for are billed all the same', async () => {
+    const hour = { interval: { unit: 'hour', count: 1 } } as const;
+    const planVersionId = await ahead('3600', hour);
+    const subscriberId = await seedSubscriber(db, null);
+    const of = { subscriberId, planVersionId, startAt: start };
+    const subscriptionId = await seedSubscription(db, of);
+    const { activateSubscription } = activities();
+    await activateSubscription({ subscriptionId, nowMs: start.getTime() - 3_600_000 });
+    const now = new Date('2025-01-01T02:30:00Z');
+    for (const _ of ['once', 'and again']) {
+      const done = await activateSubscription({ subscriptionId, nowMs: now.getTime() });
+      assert.equal(done.kind, 'done');
+    }
+    for (const { id } of await listPeriods(db, subscriptionId, ['closing'])) {
+      await inTransaction(db, (tx) => invoicePeriod(tx, id, now));
+    }
+    const fees = await db('invoice_lines as l')
+      .join('invoices as i', 'i.id', 'l.invoice_id')
+      .where({ 'i.subscription_id': subscriptionId })
+      .orderBy('l.covers_start_at')
+      .select<{ covers_start_at: Date }[]>('l.covers_start_at');
+    assert.deepEqual(
+      fees.map(({ covers_start_at: at }) => at.toISOString().slice(11, 13)),
+      ['00', '01', '02'],
+    );
   });
 });
 
