@@ -58,7 +58,8 @@ function unusedPart(fee: PaidFee, subscription: Subscription, at: Date): Minor {
 }
 
 /**
- * Lines of fees that cover time after `at`: of each charge the last one, unless a change of plan gave it back. What was
+ * Lines of fees that cover time after `at`: of each charge the last one, unless a change of plan gave it back, or as much
+ * as it charged was given back of an invoice that is void, or not final yet, and bills less for it. What was
  * credited before is not given back again, not even the part of it that was used.
  */
 async function readFeesAhead(
@@ -72,12 +73,13 @@ async function readFeesAhead(
        SELECT DISTINCT ON (l.charge_id, l.covers_end_at) l.kind, l.invoice_id AS "invoiceId", l.position,
          l.amount_minor - coalesce((SELECT sum(c.amount_minor) FROM credit_note_lines c WHERE c.invoice_line_id = l.id), 0)::bigint
            AS "leftMinor",
-         l.covers_start_at AS "coversStartAt", l.covers_end_at AS "coversEndAt"
+         l.covers_start_at AS "coversStartAt", l.covers_end_at AS "coversEndAt",
+         sum(CASE l.kind WHEN 'adjustment' THEN -1 ELSE 1 END) OVER (PARTITION BY l.charge_id, l.covers_end_at) AS times
        FROM invoice_lines l JOIN invoices i ON i.id = l.invoice_id
        WHERE i.subscription_id = :id AND i.finalized_at IS NOT NULL AND i.state <> 'void'
          AND l.kind IN ('recurring', 'adjustment') AND l.covers_end_at > :at
        ORDER BY l.charge_id, l.covers_end_at, i.finalized_at DESC, i.number_in_series DESC, l.position DESC
-     ) latest WHERE kind = 'recurring' AND "leftMinor" > 0 ORDER BY "invoiceId", position`,
+     ) latest WHERE kind = 'recurring' AND times > 0 AND "leftMinor" > 0 ORDER BY "invoiceId", position`,
     { id: subscription.id, at },
   );
 }

@@ -261,6 +261,18 @@ describe('store › stories', () => {
       assert.equal(await end(life, day('2025-01-21')), 1_100n);
     });
 
+    it('nothing of a fee that was taken again for what a void invoice had billed', async () => {
+      const old = await ahead('3100');
+      const life = await living(old);
+      await life.change(day('2025-01-11'), await ahead('6200'));
+      await makeVoid(await advanceOf(life));
+      await life.change(day('2025-01-16'), old);
+      assert.equal(await end(life, day('2025-01-21')), 0n);
+      await life.close(await life.at(start));
+      // 10 days of the old fee, 5 of the new one, 5 of the old one.
+      assert.equal(await life.totalMinor(), 1_000n + 1_000n + 500n);
+    });
+
     it('nothing of a fee that another interval has taken the place of', async () => {
       const year = { interval: { unit: 'year', count: 1 } } as const;
       const life = await living(await ahead('3100'));
