@@ -69,15 +69,12 @@ export async function readCoupons(db: Reader, of: Wanted): Promise<readonly Coup
   return held.flatMap((row) => resolve(row, uses.get(row.id) ?? [], billed));
 }
 
-/** What the invoices used, also where their lines were merely less by it; a draft has not used, but shows it. */
+/** What the invoices used, also where their lines were merely less by it. */
 async function readTaken(db: Reader, invoiceIds: readonly string[]): Promise<ReadonlySet<string>> {
   const rows = await selectRows<{ id: string }>(
     db,
-    `SELECT u.subscription_coupon_id AS id FROM coupon_uses u WHERE u.invoice_id = ANY (:invoices::text[])
-     UNION
-     SELECT h.id FROM invoices i JOIN subscription_coupons h ON h.subscription_id = i.subscription_id
-     WHERE i.id = ANY (:invoices::text[]) AND i.state = 'draft' AND i.discount_minor > 0`,
-    { invoices: invoiceIds },
+    'SELECT DISTINCT subscription_coupon_id AS id FROM coupon_uses WHERE invoice_id = ANY (?::text[])',
+    [invoiceIds],
   );
   return new Set(rows.map(({ id }) => id));
 }
