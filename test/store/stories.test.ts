@@ -1,6 +1,8 @@
 /** Lives in which several things happen to the same money: nothing of it is lost, or billed twice. */
 import assert from 'node:assert/strict';
 
+import fc from 'fast-check';
+
 import { subscriptionActivities } from '../../activities/subscription.ts';
 import { insertAddOn } from '../../store/add-ons.ts';
 import { issueCreditNote } from '../../store/credit-notes.ts';
@@ -375,6 +377,88 @@ describe('store › stories', () => {
       fees.map(({ covers_start_at: at }) => at.toISOString().slice(11, 13)),
       ['00', '01', '02'],
     );
+  });
+
+  describe('over any run of changes, early closes, voids and reissues', () => {
+    type Step =
+      | { readonly kind: 'change'; readonly to: number }
+      | { readonly kind: 'cut' }
+      | { readonly kind: 'void' | 'reissue'; readonly which: number };
+    /** Fees of a day in January, of the plans of `plansOf`. */
+    const daily = [100, 200, 300, 400] as const;
+    const plansOf = (): Promise<readonly string[]> =>
+      Promise.all([ahead('3100'), ahead('6200'), arrears('9300'), arrears('12400')]);
+    const invoicesOf = ({ subscriptionId }: Life, state: string): Promise<readonly Invoice[]> =>
+      db('invoices').where({ subscription_id: subscriptionId, state }).orderBy('created_at');
+    const issueAgain = ({ id }: Invoice, at: Date): Promise<unknown> =>
+      inTransaction(db, (tx) => reissueInvoice(tx, id, at));
+
+    async function take(life: Life, step: Step, at: Date): Promise<void> {
+      switch (step.kind) {
+        case 'change':
+          break;
+        case 'cut':
+          await life.cut(at);
+          await life.close(await life.at(new Date(at.getTime() - 1)));
+          break;
+        case 'void': {
+          const open = await invoicesOf(life, 'open');
+          const chosen = open[step.which % Math.max(1, open.length)];
+          if (chosen !== undefined) await makeVoid(chosen);
+          break;
+        }
+        case 'reissue': {
+          const withdrawn = await invoicesOf(life, 'void');
+          const chosen = withdrawn[step.which % Math.max(1, withdrawn.length)];
+          if (chosen !== undefined) await issueAgain(chosen, at);
+          break;
+        }
+        default:
+          step satisfies never;
+      }
+    }
+
+    it('each day is billed once, at the fee of the plan that it belongs to', async function () {
+      this.timeout(60_000);
+      const plans = await plansOf();
+      const step = fc.oneof(
+        fc.record({ kind: fc.constant('change' as const), to: fc.nat(3) }),
+        fc.record({ kind: fc.constant('cut' as const) }),
+        fc.record({ kind: fc.constantFrom('void' as const, 'reissue' as const), which: fc.nat(5) }),
+      );
+      const steps = fc.array(fc.tuple(fc.integer({ min: 1, max: 3 }), step), { maxLength: 8 });
+      await fc.assert(
+        fc.asyncProperty(fc.nat(3), steps, async (first, taken) => {
+          const life = await living(plans[first] ?? assert.fail());
+          const days: number[] = [];
+          let plan = first;
+          for (const [wait, one] of taken) {
+            days.push(...Array.from({ length: wait }, () => daily[plan] ?? 0));
+            const at = day(`2025-01-${String(days.length + 1).padStart(2, '0')}`);
+            if (one.kind === 'change' && one.to !== plan) {
+              plan = one.to;
+              await life.change(at, plans[plan] ?? assert.fail());
+            }
+            await take(life, one, at);
+          }
+          days.push(...Array.from({ length: 31 - days.length }, () => daily[plan] ?? 0));
+          await life.close(await life.at(new Date('2025-01-31T23:00:00Z')));
+          for (const one of await invoicesOf(life, 'void')) await issueAgain(one, start);
+          await life.close(await life.at(day('2025-02-05')));
+          const billed = await db('invoice_lines as l')
+            .join('invoices as i', 'i.id', 'l.invoice_id')
+            .where({ 'i.subscription_id': life.subscriptionId })
+            .whereNot({ 'i.state': 'void' })
+            .where('l.covers_start_at', '<', midnight('2025-02-01'))
+            .select<{ amount_minor: bigint }[]>('l.amount_minor');
+          assert.equal(
+            billed.reduce((sum, line) => sum + Number(line.amount_minor), 0),
+            days.reduce((sum, fee) => sum + fee, 0),
+          );
+        }),
+        { numRuns: 40 },
+      );
+    });
   });
 });
 
