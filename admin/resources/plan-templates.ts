@@ -143,11 +143,9 @@ const PlanTemplateAnswer = z
     type: z.string(),
     needs: z.array(z.enum(templateFields)),
     takes: z.array(z.enum(templateFields)),
-    example: z
-      .record(z.string(), z.unknown())
-      .meta({
-        description: 'A body for POST /api/v1/plans, with meters and features of your own.',
-      }),
+    example: z.record(z.string(), z.unknown()).meta({
+      description: 'A body for POST /api/v1/plans, with meters and features of your own.',
+    }),
   })
   .meta({ id: 'PlanTemplate' });
 
