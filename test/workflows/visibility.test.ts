@@ -103,8 +103,12 @@ describe('workflows › on a server', function () {
       const ids = await found(`SubscriberId="${subscriberId}" AND BillingState="active"`);
       return ids.includes(id) ? ids : null;
     });
-    const described = await rig.client.workflow.getHandle(id).describe();
-    assert.deepEqual(described.searchAttributes['NextActionAt'], [period.endAt]);
+    // First it is the beginning of the first period, two seconds ahead; then its end.
+    const described = await until(async () => {
+      const now = await rig.client.workflow.getHandle(id).describe();
+      const [next] = now.searchAttributes['NextActionAt'] ?? [];
+      return String(next) === String(period.endAt) ? now : null;
+    });
     assert.deepEqual(described.searchAttributes['PeriodSeq'], [0]);
     assert.equal(await described.staticSummary(), 'Ada · Pro');
     const by = new Date(period.endAt.getTime() + 1000).toISOString();
