@@ -1,3 +1,4 @@
+import type { InvoiceLine } from './line.ts';
 import type { Minor } from './money.ts';
 
 /** A threshold that the usage of an interval has reached, and what to invoice for it. */
@@ -21,4 +22,19 @@ export function thresholdInvoice(
   );
   if (highest === null) return null;
   return { thresholdMinor: highest, amountMinor: usage.ratedMinor - usage.billedMinor };
+}
+
+/**
+ * What of an invoice counts towards a threshold: its usage and overage. Fees, late usage and what is missing to a minimum
+ * do not: no usage of the period brings them forward.
+ */
+export function usageCost(
+  lines: readonly Pick<InvoiceLine, 'kind' | 'details' | 'amountMinor'>[],
+): Minor {
+  return lines
+    .filter(
+      ({ kind, details }) =>
+        (kind === 'usage' && details.model !== 'minimum') || kind === 'overage',
+    )
+    .reduce((sum, { amountMinor }) => sum + amountMinor, 0n);
 }

@@ -1,6 +1,6 @@
 /** Usage that is billed in mid-period, as soon as it costs as much as the plan waits for. */
-import type { InvoiceDraft } from '../billing/invoice.ts';
 import type { Minor } from '../billing/money.ts';
+import { thresholdInvoice, usageCost } from '../billing/progressive.ts';
 import type { Db, Reader } from './db.ts';
 import { draftPeriodInvoice } from './period-invoice.ts';
 import { readPeriod } from './periods.ts';
@@ -49,13 +49,7 @@ export async function isThresholdReached(db: Db, watched: WatchedPeriod): Promis
     },
     { isolationLevel: 'repeatable read', readOnly: true },
   );
-  return usageCost(draft) >= watched.thresholdMinor;
-}
-
-/** Fees, late usage and what is missing to a minimum do not count: no usage of this period brings them forward. */
-function usageCost(draft: InvoiceDraft): Minor {
-  const counted = draft.lines.filter(
-    ({ kind, details }) => (kind === 'usage' && details.model !== 'minimum') || kind === 'overage',
-  );
-  return counted.reduce((sum, { amountMinor }) => sum + amountMinor, 0n);
+  // A cut begins a new count: nothing of this period is billed yet.
+  const usage = { ratedMinor: usageCost(draft.lines), billedMinor: 0n };
+  return thresholdInvoice([watched.thresholdMinor], usage) !== null;
 }

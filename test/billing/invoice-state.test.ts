@@ -7,7 +7,7 @@ import {
   standing,
   withdraw,
 } from '../../billing/invoice-state.ts';
-import { thresholdInvoice } from '../../billing/progressive.ts';
+import { thresholdInvoice, usageCost } from '../../billing/progressive.ts';
 
 const number = 'INV-2025-0042';
 
@@ -115,5 +115,26 @@ describe('billing/progressive', () => {
     assert.equal(thresholdInvoice([20n, 50n, 60n], usage)?.thresholdMinor, 60n);
     assert.equal(thresholdInvoice([20n], { ratedMinor: 19n, billedMinor: 0n }), null);
     assert.equal(thresholdInvoice([], usage), null);
+  });
+  it('usage, what a maximum takes off it, and overage count; fees, minimums and late usage do not', () => {
+    const flat = { model: 'flat' } as const;
+    const bound = {
+      bound_minor: '0',
+      rated_minor: '0',
+      rated_before_minor: '0',
+      bounded_minor: '0',
+      bounded_before_minor: '0',
+    };
+    const lines = [
+      { kind: 'usage', details: flat, amountMinor: 1n },
+      { kind: 'overage', details: flat, amountMinor: 20n },
+      { kind: 'usage', details: { ...bound, model: 'maximum' }, amountMinor: -300n },
+      { kind: 'usage', details: { ...bound, model: 'minimum' }, amountMinor: 4_000n },
+      { kind: 'recurring', details: flat, amountMinor: 50_000n },
+      { kind: 'one_time', details: flat, amountMinor: 600_000n },
+      { kind: 'adjustment', details: flat, amountMinor: 7_000_000n },
+    ] as const;
+    assert.equal(usageCost(lines), -279n);
+    assert.equal(usageCost([]), 0n);
   });
 });
