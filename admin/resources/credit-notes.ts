@@ -362,9 +362,15 @@ async function refund(call: Call, refundId: string, number: string): Promise<voi
   });
 }
 
-async function readNote(call: Call, ref: string): Promise<z.output<typeof CreditNote>> {
+/** The credit note, by id or number, or 404. */
+export async function requireCreditNote(call: Call, ref: string): Promise<CreditNoteRead> {
   const note = await findCreditNoteRead(call.db, call.environment, ref);
   if (note === null) throw notFound('credit note', ref);
+  return note;
+}
+
+async function readNote(call: Call, ref: string): Promise<z.output<typeof CreditNote>> {
+  const note = await requireCreditNote(call, ref);
   return toWire(note, await listCreditNoteLines(call.db, note.id));
 }
 

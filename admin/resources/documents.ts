@@ -1,27 +1,11 @@
 /** Invoices and credit notes for people: as pages that print well, and as PDF. Both say the same. */
-import { type CreditNoteRead, findCreditNoteRead } from '../../store/credit-note-reads.ts';
-import { findInvoiceRead, type InvoiceRead } from '../../store/invoice-reads.ts';
-import type { Call } from '../call.ts';
 import { htmlOf } from '../documents/html-document.ts';
 import { pdfAnswer } from '../documents/pdf-answer.ts';
 import { readPrintedCreditNote, readPrintedInvoice } from '../documents/read.ts';
-import { notFound } from '../problems.ts';
 import { readers, route, type Route } from '../route.ts';
+import { requireCreditNote } from './credit-notes.ts';
+import { requireInvoice } from './invoice-actions.ts';
 import { answers } from './shared.ts';
-
-async function requireInvoice(call: Call): Promise<InvoiceRead> {
-  const ref = call.param('invoice_id');
-  const invoice = await findInvoiceRead(call.db, call.environment, ref);
-  if (invoice === null) throw notFound('invoice', ref);
-  return invoice;
-}
-
-async function requireCreditNote(call: Call): Promise<CreditNoteRead> {
-  const ref = call.param('credit_note_id');
-  const note = await findCreditNoteRead(call.db, call.environment, ref);
-  if (note === null) throw notFound('credit note', ref);
-  return note;
-}
 
 const pdf = answers(200, { description: 'PDF.', file: 'application/pdf' });
 
@@ -64,7 +48,7 @@ export const documentRoutes: readonly Route[] = [
     roles: readers,
     answers: answers(200, { description: 'HTML.' }),
     handle: async (call) => {
-      const note = await requireCreditNote(call);
+      const note = await requireCreditNote(call, call.param('credit_note_id'));
       return { status: 200, html: htmlOf(await readPrintedCreditNote(call.db, note)) };
     },
   }),
@@ -78,7 +62,7 @@ export const documentRoutes: readonly Route[] = [
     roles: readers,
     answers: pdf,
     handle: async (call) => {
-      const note = await requireCreditNote(call);
+      const note = await requireCreditNote(call, call.param('credit_note_id'));
       return pdfAnswer(await readPrintedCreditNote(call.db, note), note.id);
     },
   }),
