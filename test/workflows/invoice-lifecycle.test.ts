@@ -81,17 +81,6 @@ describe('workflows/invoice lifecycle', function () {
   });
   afterEach(async () => {
     weather = 'clear';
-    // Else every later test skips through their time too.
-    for (const id of live.splice(0)) {
-      const handle = rig.client.workflow.getHandle(workflowIds.subscription(id));
-      // One that is ended in the middle of an activity would keep the server's clock from ever skipping again.
-      await until(async () => {
-        const { raw } = await handle.describe();
-        const isIdle = (raw.pendingActivities ?? []).length === 0 && !raw.pendingWorkflowTask;
-        return isIdle ? true : null;
-      });
-      await handle.terminate();
-    }
     await setGrace(0);
     const found = await findViolations(rig.db);
     // Usage is seeded as hours, without the events behind them; the outbox has no reader here.
@@ -101,7 +90,6 @@ describe('workflows/invoice lifecycle', function () {
     );
   });
 
-  const live: string[] = [];
   const setGrace = (ms: number): Promise<unknown> =>
     rig.db('operator_settings').where({ environment: 'test' }).update({ draft_grace_ms: ms });
 
@@ -122,7 +110,6 @@ describe('workflows/invoice lifecycle', function () {
     const startAt = new Date((await environment.currentTimeMs()) + 60_000);
     const subscriptionId = await seedSubscription(db, { subscriberId, planVersionId, startAt });
     await rig.activate(subscriptionId);
-    live.push(subscriptionId);
     const [period] = await listPeriods(db, subscriptionId, ['open']);
     return { subscriptionId, subscriberId, period: period ?? assert.fail() };
   }
