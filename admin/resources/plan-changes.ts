@@ -37,16 +37,14 @@ import {
   pageArgs,
   wireInstant,
 } from './shared.ts';
+import { afterCommand, refused, updateIdOf } from './subscription-commands.ts';
 import {
-  afterCommand,
-  refused,
   requireSubscription,
   Subscription,
   subscriptionAnswers,
   subscriptionExample,
   subscriptionToWire,
-  updateIdOf,
-} from './subscriptions.ts';
+} from './subscription-shapes.ts';
 
 const PlanChangeAnswer = z
   .strictObject({

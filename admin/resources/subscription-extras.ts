@@ -33,7 +33,7 @@ import {
   listOfAnswers,
   wireInstant,
 } from './shared.ts';
-import { requireSubscription } from './subscriptions.ts';
+import { requireSubscription } from './subscription-shapes.ts';
 
 const SubscriptionCoupon = z
   .strictObject({
