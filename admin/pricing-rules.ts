@@ -2,7 +2,7 @@
 import type { z } from 'zod';
 
 import type { Aggregation } from '../billing/plan.ts';
-import { tiersOfRanges } from '../billing/tiers.ts';
+import { tiersOfRanges } from '../billing/publish/tiers.ts';
 import type { UsagePricingRules } from '../store/meters.ts';
 import { decimal, listOf, object, oneOf, quantity } from './fields.ts';
 import { ApiProblem } from './problems.ts';

@@ -1,5 +1,5 @@
 import type { Aggregation } from '../billing/plan.ts';
-import type { TierRange } from '../billing/tiers.ts';
+import type { TierRange } from '../billing/publish/tiers.ts';
 import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import {

@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { microMax, parseCredits } from '../../billing/credits.ts';
 import { formatAmount, parseAmount, placesOf, type Currency } from '../../billing/money.ts';
 import type { CreditTerms, Price, RateLimit, Step, Tier } from '../../billing/plan.ts';
-import { checkedPrice } from '../../billing/publish.ts';
+import { checkedPrice } from '../../billing/publish/prices.ts';
 import type { MeterRow } from '../../store/meters.ts';
 import type { ChargeRow, NewCharge, TaxRateRef, VersionTerms } from '../../store/plans.ts';
 import {

@@ -2,14 +2,14 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import type { Price } from '../../billing/plan.ts';
 import { isProblemCode } from '../../billing/problem.ts';
-import {
-  type DraftCharge,
-  type DraftFeature,
-  type DraftMeter,
-  type PlanDraft,
-  publishPlan,
-} from '../../billing/publish.ts';
-import { checkedTiers, tiersOfRanges, type TierRange } from '../../billing/tiers.ts';
+import type {
+  DraftCharge,
+  DraftFeature,
+  DraftMeter,
+  PlanDraft,
+} from '../../billing/publish/draft.ts';
+import { publishPlan } from '../../billing/publish.ts';
+import { checkedTiers, tiersOfRanges, type TierRange } from '../../billing/publish/tiers.ts';
 
 const calls: DraftMeter = {
   id: 'mtr_1',
@@ -899,7 +899,7 @@ describe('billing/publish › words', () => {
   });
 });
 
-describe('billing/tiers › tiersOfRanges', () => {
+describe('billing/publish/tiers › tiersOfRanges', () => {
   const range = (from: string, to: string | null): TierRange => ({ from, to, unit_price: '1' });
   const bounds = (ranges: readonly TierRange[]): readonly (string | null)[] | string => {
     const result = tiersOfRanges(ranges, 'tiers');

@@ -1,6 +1,7 @@
-import { parseUnitPrice } from './money.ts';
-import type { Step, Tier } from './plan.ts';
-import type { Fault } from './publish.ts';
+import { parseUnitPrice } from '../money.ts';
+import type { Step, Tier } from '../plan.ts';
+import { quantityGrammar } from '../quantity.ts';
+import { fault, malformedPrice, type Fault } from './fault.ts';
 
 /**
  * Tiers as people write them: whole units, both ends included (`0–1000`, `1001–10000`, `10001+`); a tier may also begin
@@ -17,8 +18,6 @@ export type TierResult =
   | { readonly kind: 'ok'; readonly tiers: readonly Tier[] }
   | { readonly kind: 'refused'; readonly faults: readonly Fault[] };
 
-const wholeUnits = /^(0|[1-9][0-9]{0,14})$/;
-
 /**
  * Ranges in any order to tiers, or every fault by name: gaps, overlaps, bounds that are no whole numbers, bad prices.
  * @param field Where the ranges stand, for the faults: `usage_pricing_rules.tiers`.
@@ -27,7 +26,8 @@ export function tiersOfRanges(ranges: readonly TierRange[], field: string): Tier
   const malformed = ranges.flatMap((range, index) => {
     const isOrdered =
       range.to === null || BigInt(wholeOr0(range.to)) >= BigInt(wholeOr0(range.from));
-    const isWhole = wholeUnits.test(range.from) && (range.to === null || wholeUnits.test(range.to));
+    const isWhole =
+      quantityGrammar.test(range.from) && (range.to === null || quantityGrammar.test(range.to));
     return isWhole && isOrdered
       ? []
       : [malformedTier(`${field}[${index}]`, `${spell(range)} is no range of whole units`)];
@@ -39,7 +39,7 @@ export function tiersOfRanges(ranges: readonly TierRange[], field: string): Tier
     };
   }
   const sorted = ranges.toSorted((a, b) => Number(BigInt(a.from) - BigInt(b.from)));
-  const faults = [...seamFaults(sorted, field)];
+  const faults = seamFaults(sorted, field);
   if (faults.length > 0) return { kind: 'refused', faults };
   return checkedTiers(
     sorted.map((range) => ({
@@ -52,7 +52,7 @@ export function tiersOfRanges(ranges: readonly TierRange[], field: string): Tier
 }
 
 function wholeOr0(text: string): string {
-  return wholeUnits.test(text) ? text : '0';
+  return quantityGrammar.test(text) ? text : '0';
 }
 
 function seamFaults(sorted: readonly TierRange[], field: string): Fault[] {
@@ -137,11 +137,11 @@ function boundFaults(tiers: readonly Tier[], index: number, at: string): Fault[]
       ? []
       : [overlap(at, 'a tier without an end is followed by another')];
   }
-  if (!wholeUnits.test(upTo) || upTo === '0') {
+  if (!quantityGrammar.test(upTo) || upTo === '0') {
     return [malformedTier(at, `up_to ${JSON.stringify(upTo)} is not a whole number from 1`)];
   }
   const previous = tiers[index - 1]?.up_to ?? '0';
-  return wholeUnits.test(previous) && BigInt(upTo) <= BigInt(previous)
+  return quantityGrammar.test(previous) && BigInt(upTo) <= BigInt(previous)
     ? [overlap(at, `up_to ${upTo} does not lie above the tier before, which ends at ${previous}`)]
     : [];
 }
@@ -152,36 +152,22 @@ function priceFaults(tier: Tier, at: string): Fault[] {
   );
 }
 
-/** A price that is no decimal from zero up with at most 12 places. */
-export function malformedPrice(field: string, given: string): Fault {
-  return {
-    code: 'price_malformed',
-    field,
-    message: `${JSON.stringify(given)} is not a price`,
-    mend: 'Give a decimal from zero up with at most 12 places, such as "0.001".',
-  };
-}
-
 function malformedTier(field: string, message: string): Fault {
-  return {
-    code: 'tiers_malformed',
-    field,
+  return fault('tiers_malformed', field, {
     message,
     mend: 'Bounds are whole numbers that rise; the last tier has no end.',
-  };
+  });
 }
 
 function overlap(field: string, message: string): Fault {
-  return {
-    code: 'tier_overlap',
-    field,
+  return fault('tier_overlap', field, {
     message,
     mend: 'Let each tier begin at the number after the end of the one before.',
-  };
+  });
 }
 
 function gap(field: string, message: string, mend: string): Fault {
-  return { code: 'tier_gap', field, message, mend };
+  return fault('tier_gap', field, { message, mend });
 }
 
 function spell(range: TierRange): string {
