@@ -9,7 +9,8 @@ import { prorate, type Ratio } from './ratio.ts';
  * The amount of a line, worked out anew from what its details say and nothing else: quantities of tiers times their
  * prices, a basis times its part, a bound less what was rated. It equals the line's amount, or the line does not explain
  * itself.
- * @throws RangeError when the details hold a number that is none, or name a price that the line lacks.
+ * @throws RangeError when the details hold a number that is none, name a price that the line lacks, or contradict
+ * themselves.
  */
 export function amountFromDetails(
   line: Pick<InvoiceLine, 'details' | 'quantity' | 'unitPrice'>,
@@ -68,6 +69,11 @@ function creditsOf(details: Of<'credits'>, price: string | null, currency: Curre
 
 /** What the bound moved the whole by, less what it had moved the part that was billed before. */
 function boundMoved(details: Of<'minimum' | 'maximum'>): Minor {
+  const { model, minimum_part: part, bound_minor: bound } = details;
+  if (model === 'minimum' && part !== undefined) {
+    const due = prorate(BigInt(part.basis_minor), partIn(part));
+    if (due !== BigInt(bound)) throw new RangeError('a minimum that is not the part of its basis');
+  }
   return (
     BigInt(details.bounded_minor) -
     BigInt(details.rated_minor) -

@@ -207,6 +207,17 @@ export function weighed(
   return merged.map(({ span, ratio }) => ({ span, part: partOf(ratio, proration) }));
 }
 
+/**
+ * The part of its whole that an interval is, which is what amounts for a whole one are due for: null for all of it, and a
+ * part of zero where it has no day (or second) of it.
+ */
+export function heldPart(of: FeeInterval & { readonly proration: Proration }): Part | null {
+  const [held] = weighed([of.interval], of);
+  if (held !== undefined) return held.part;
+  const { whole, zone, proration } = of;
+  return partOf(ratioLeft(whole.endMs, whole, zone, proration), proration);
+}
+
 function hasTime(gap: Span, whole: Span, by: Measure): boolean {
   return gap.startMs < gap.endMs && ratioOfSpan(gap, whole, by).numerator > 0n;
 }

@@ -70,6 +70,8 @@ export type LineDetails =
       /** The two within the bounds that were due. */
       readonly bounded_minor: string;
       readonly bounded_before_minor: string;
+      /** How the least that is due comes about, where the subscription has a part of the interval. */
+      readonly minimum_part?: MinimumPart;
     }
   | {
       /** The part of the commitment, `numerator` / `denominator`, that fees and usage of the interval do not come to. */
@@ -86,6 +88,13 @@ export type LineDetails =
       readonly numerator: string;
       readonly denominator: string;
     };
+
+/** A part of a charge's minimum: `basis` × `numerator` / `denominator`, rounded once. */
+export type MinimumPart = {
+  readonly basis_minor: string;
+  readonly numerator: string;
+  readonly denominator: string;
+};
 
 /** The time that usage is of, under one plan version; of late usage that of its period. Instants, half-open. */
 export type RunDetails = { readonly start_at: string; readonly end_at: string };

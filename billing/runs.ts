@@ -1,3 +1,4 @@
+import type { Part } from './fees.ts';
 import type { BillableDefinition, UsageCharge } from './plan.ts';
 import { aggregate, billableUnits, type UsagePartial } from './rate.ts';
 import type { Span } from './ratio.ts';
@@ -134,6 +135,8 @@ export type Run = {
   readonly overageMicro: OverageUsage;
   /** What an average over time is one of; default the run itself. */
   readonly levels?: LevelTerms;
+  /** The part of an interval that its minimums are due for; default the whole. */
+  readonly minimumPart?: Part | null;
 };
 
 /** For averages over time: the interval that they are of, and how far it was billed before. */
@@ -161,6 +164,7 @@ export function usageIn(
     total: quantityOf(all, endMs),
     eventsBefore: notBelowZero(aggregate(billedBefore, 'COUNT')),
     eventsTotal: notBelowZero(aggregate(all, 'COUNT')),
+    minimumPart: run.minimumPart ?? null,
   };
 }
 

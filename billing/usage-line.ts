@@ -1,5 +1,6 @@
 import { decimal, type Decimal, decimalOf, Exact, plainText } from './decimal.ts';
-import { type InvoiceLine, type LineContext, runDetails } from './line.ts';
+import type { Part } from './fees.ts';
+import { type InvoiceLine, type LineContext, type MinimumPart, runDetails } from './line.ts';
 import { type Currency, formatMoney, formatUnitPrice, type Minor, roundToMinor } from './money.ts';
 import type { UsageCharge } from './plan.ts';
 import { formatQuantity, formatUnits } from './quantity.ts';
@@ -13,6 +14,7 @@ import {
   type Rated,
   type RatedTier,
 } from './rate.ts';
+import { prorate } from './ratio.ts';
 
 /** Quantities of one meter in an interval, in smallest units; `before` null: nothing of the interval was billed yet. */
 export type IntervalUsage = {
@@ -26,6 +28,8 @@ export type IntervalUsage = {
    * further invoice of the interval follows. `before`: it was billed, and this is late usage.
    */
   readonly minimum?: 'now' | 'later' | 'before';
+  /** The part of an interval that the minimum is due for; default the whole. The maximum is never prorated. */
+  readonly minimumPart?: Part | null;
 };
 
 /**
@@ -138,14 +142,26 @@ export function exactWithin(
   return bounds.maximum === null ? atLeast : Exact.min(atLeast, bounds.maximum);
 }
 
-function withinBounds(rated: Minor, charge: UsageCharge, isMinimumDue: boolean): Minor {
-  const of = (minor: string | undefined): Decimal | null =>
-    minor === undefined ? null : decimal(minor);
+type Bounds = { readonly minimum: Minor | null; readonly maximum: Minor | null };
+
+function withinBounds(rated: Minor, bounds: Bounds, isMinimumDue: boolean): Minor {
+  const of = (minor: Minor | null): Decimal | null => (minor === null ? null : decimalOf(minor));
   const bounded = exactWithin(decimalOf(rated), {
-    minimum: isMinimumDue ? of(charge.minimum_minor) : null,
-    maximum: of(charge.maximum_minor),
+    minimum: isMinimumDue ? of(bounds.minimum) : null,
+    maximum: of(bounds.maximum),
   });
   return BigInt(bounded.toFixed(0));
+}
+
+/** Of a charge, with the part of its minimum that is due. */
+function boundsOf(charge: UsageCharge, { minimumPart }: IntervalUsage): Bounds {
+  const { minimum_minor: least, maximum_minor: most } = charge;
+  const whole = least === undefined ? null : BigInt(least);
+  const part = minimumPart ?? null;
+  return {
+    minimum: whole === null || part === null ? whole : prorate(whole, part.ratio),
+    maximum: most === undefined ? null : BigInt(most),
+  };
 }
 
 /** The line that makes up what is missing to the minimum, or takes off what is above the maximum; null = within both. */
@@ -158,19 +174,23 @@ function boundLine(
   const rated = roundToMinor(exact.total, currency);
   const ratedBefore = roundToMinor(exact.before, currency);
   const when = usage.minimum ?? 'now';
-  const moved = withinBounds(rated, charge, when !== 'later') - rated;
+  const bounds = boundsOf(charge, usage);
+  const moved = withinBounds(rated, bounds, when !== 'later') - rated;
   const movedBefore =
-    usage.before === null ? 0n : withinBounds(ratedBefore, charge, when === 'before') - ratedBefore;
+    usage.before === null ? 0n : withinBounds(ratedBefore, bounds, when === 'before') - ratedBefore;
   const amountMinor = moved - movedBefore;
   if (amountMinor === 0n) return null;
   const isMaximum = moved < 0n || movedBefore < 0n;
-  const bound = BigInt((isMaximum ? charge.maximum_minor : charge.minimum_minor) ?? 0);
+  const bound = (isMaximum ? bounds.maximum : bounds.minimum) ?? 0n;
+  const part = minimumPartOf(charge, usage);
   return {
     kind: 'usage',
     chargeId: charge.id,
     meterId: charge.meter.id,
     planVersionId,
-    description: `${charge.meter.name}, ${isMaximum ? 'at most' : 'at least'} ${formatMoney(bound, currency)}`,
+    description: `${charge.meter.name}, ${isMaximum ? 'at most' : 'at least'} ${formatMoney(bound, currency)}${
+      isMaximum || part === null ? '' : ` (${formatMoney(part.basis, currency)}, ${part.text})`
+    }`,
     label: charge.display_name,
     quantity: null,
     unitPrice: null,
@@ -182,8 +202,21 @@ function boundLine(
       rated_before_minor: ratedBefore.toString(),
       bounded_minor: (rated + moved).toString(),
       bounded_before_minor: (ratedBefore + movedBefore).toString(),
+      ...(part !== null && { minimum_part: part.details }),
     },
   };
+}
+
+/** How a minimum that is due in part comes about; null: it is due whole, or there is none. */
+function minimumPartOf(
+  { minimum_minor: basis }: UsageCharge,
+  { minimum, minimumPart }: IntervalUsage,
+): { readonly basis: Minor; readonly text: string; readonly details: MinimumPart } | null {
+  const part = minimumPart ?? null;
+  if (basis === undefined || part === null || minimum === 'later') return null;
+  const { numerator, denominator } = part.ratio;
+  const ratio = { numerator: numerator.toString(), denominator: denominator.toString() };
+  return { basis: BigInt(basis), text: part.text, details: { basis_minor: basis, ...ratio } };
 }
 
 type Explanation = { readonly text: string; readonly unitPrice: string | null };

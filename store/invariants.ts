@@ -452,7 +452,7 @@ export const invariants: readonly Invariant[] = [
   {
     id: 'I34',
     sentence:
-      'A line of usage costs what the second implementation of rating makes of its quantities.',
+      'A line of usage costs what the second implementation of rating makes of its quantities, its minimum and its maximum.',
     kind: 'always',
     sql: misratedLines,
   },

@@ -1,6 +1,13 @@
 /** What `assembleInvoice` is given, read from usage, lines and the ledger: the same for the estimate and for the final invoice. */
-import { dueAddOnFees, dueFees, type Fee, prorationOf, weighed } from '../billing/fees.ts';
-import type { AddOnTerm, Commitment, InvoiceInput } from '../billing/invoice.ts';
+import {
+  dueAddOnFees,
+  dueFees,
+  type Fee,
+  heldPart,
+  type Part,
+  prorationOf,
+} from '../billing/fees.ts';
+import type { AddOnTerm, Commitment, InvoiceInput, LateUsage } from '../billing/invoice.ts';
 import type { PlanDefinition } from '../billing/plan.ts';
 import type { Span } from '../billing/ratio.ts';
 import { readAccountBalance } from './account-balance.ts';
@@ -20,7 +27,7 @@ import { readAddOns } from './subscription-add-ons.ts';
 import { readCoupons } from './subscription-coupons.ts';
 import type { Subscription } from './subscriptions.ts';
 import { readTaxation } from './taxation.ts';
-import { ratedRun, readPeriodUsage } from './usage-runs.ts';
+import { type LateRun, ratedRun, readPeriodUsage } from './usage-runs.ts';
 
 /** Reads everything that the invoice of `period` is worked out from, as of this transaction. */
 export async function readInvoiceInput(
@@ -33,11 +40,11 @@ export async function readInvoiceInput(
   const current = usage.own.at(-1);
   if (current === undefined) throw new Error(`period ${period.id} has no segment`);
   const fees = await readFees(db, { subscription, period, periods, version: current });
-  const late = usage.late.map((run) => ({
-    ...ratedRun(run),
-    period: run.period,
-    isLast: run.isLast,
-  }));
+  const late: LateUsage[] = [];
+  for (const run of usage.late) {
+    const minimumPart = await latePart(db, { subscription, periods, run });
+    late.push({ ...ratedRun(run), period: run.period, isLast: run.isLast, minimumPart });
+  }
   const earlier = usage.own.slice(0, -1).map((run) => ratedRun(run));
   const charges = new Map(
     [
@@ -59,7 +66,7 @@ export async function readInvoiceInput(
     startMs: period.startAt.getTime(),
     endMs: period.endAt.getTime(),
     fees: fees.due,
-    current: ratedRun(current),
+    current: { ...ratedRun(current), minimumPart: fees.part },
     earlier,
     late,
     minimum: isContinued(periods, period) ? 'later' : 'now',
@@ -86,10 +93,26 @@ function isContinued(periods: readonly Period[], period: Period): boolean {
   );
 }
 
+/** What of its minimums was due for the interval that late usage belongs to. */
+async function latePart(
+  db: Reader,
+  of: Pick<Of, 'subscription' | 'periods'> & { readonly run: LateRun },
+): Promise<Part | null> {
+  const { definition, isLast, adjusted } = of.run;
+  const isBounded = definition.charges.some(
+    (charge) => charge.kind === 'usage' && charge.minimum_minor !== undefined,
+  );
+  if (!isLast || !isBounded) return null;
+  const terms = await feeTermsOf(db, { ...of, intervalIndex: adjusted.intervalIndex });
+  return heldPart({ ...terms, proration: prorationOf(definition) });
+}
+
 type Fees = {
   readonly due: readonly Fee[];
   readonly addOns: readonly AddOnTerm[];
   readonly commitment: Commitment | null;
+  /** The part of the interval that the subscription has; null: the whole. */
+  readonly part: Part | null;
   /** Terms that fees belong to, besides those of usage. */
   readonly definitions: readonly PlanDefinition[];
 };
@@ -142,10 +165,12 @@ async function readFees(db: Reader, of: Of): Promise<Fees> {
       proration,
     }),
   ];
+  const part = heldPart({ ...own, proration });
   return {
     due,
     addOns,
-    commitment: await readCommitment(db, of, { own, billed }),
+    commitment: await readCommitment(db, of, { own, billed, part }),
+    part,
     definitions: [own, ...(ahead === null ? [] : [ahead]), ...withdrawn].flatMap(({ stretches }) =>
       stretches.map(({ definition }) => definition),
     ),
@@ -250,15 +275,12 @@ async function oneTimeFees(
 async function readCommitment(
   db: Reader,
   { subscription, period, version }: Of,
-  { own, billed }: { readonly own: FeeTerms; readonly billed: BilledLines },
+  of: { readonly own: FeeTerms; readonly billed: BilledLines; readonly part: Part | null },
 ): Promise<Commitment | null> {
   const { commitment_minor: commitmentMinor } = version.definition;
   if (commitmentMinor === undefined) return null;
-  const { startMs, endMs } = own.interval;
-  const proration = prorationOf(version.definition);
-  const [held] = weighed([own.interval], { ...own, proration });
-  if (held === undefined) return null;
-  const fees = billed.lines
+  const { startMs, endMs } = of.own.interval;
+  const fees = of.billed.lines
     .filter(({ covers }) => startMs <= covers.startMs && covers.startMs < endMs)
     .reduce((sum, line) => sum + line.amountMinor, 0n);
   const usage = await insertedRow<{ minor: bigint }>(
@@ -276,6 +298,6 @@ async function readCommitment(
   return {
     commitmentMinor: BigInt(commitmentMinor),
     billedMinor: fees + usage.minor,
-    ...(held.part !== null && { ratio: held.part.ratio }),
+    ...(of.part !== null && { ratio: of.part.ratio }),
   };
 }

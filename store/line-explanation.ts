@@ -3,12 +3,13 @@
  * are, and its amount worked out anew, once from its details and once from the hours.
  */
 import { amountFromDetails } from '../billing/explain.ts';
+import type { Part } from '../billing/fees.ts';
 import { overageLine, type LineDetails, type RunDetails } from '../billing/line.ts';
 import type { Minor } from '../billing/money.ts';
 import { isoInstant } from '../billing/periods.ts';
 import type { Charge, BillableDefinition, UsageCharge } from '../billing/plan.ts';
 import type { UsagePartial } from '../billing/rate.ts';
-import type { Span } from '../billing/ratio.ts';
+import { prorate, type Span } from '../billing/ratio.ts';
 import { chargeIn, usageIn } from '../billing/runs.ts';
 import { type IntervalUsage, usageLines } from '../billing/usage-line.ts';
 import type { Reader } from './db.ts';
@@ -293,11 +294,22 @@ function hoursAmount(line: Line, { planVersion, charge, run }: Behind): Minor | 
   if (charge?.kind !== 'usage') return null;
   const lines = usageLines(
     chargeIn(rated, charge),
-    { ...usageIn(rated, charge), minimum: minimumOf(line, { charge, run }) },
+    {
+      ...usageIn(rated, charge),
+      minimum: minimumOf(line, { charge, run }),
+      minimumPart: partOf(line),
+    },
     context,
   );
   const [own, bound] = lines;
   return usageDetails(line) === null ? (bound?.amountMinor ?? 0n) : (own?.amountMinor ?? null);
+}
+
+/** The part of the minimum that was due, as the line says it: what the subscription held was known then. */
+function partOf({ details }: Pick<Line, 'details'>): Part | null {
+  if (!('minimum_part' in details) || details.minimum_part === undefined) return null;
+  const { numerator, denominator } = details.minimum_part;
+  return { ratio: { numerator: BigInt(numerator), denominator: BigInt(denominator) }, text: '' };
 }
 
 /** Whether the minimum was due with this line: then the bounded amount is no less than it, or than the maximum. */
@@ -308,7 +320,9 @@ function minimumOf(
   if (!run.isLast) return 'later';
   if (kind === 'adjustment') return 'before';
   if (!('bounded_minor' in details)) return 'later';
-  const least = BigInt(charge.minimum_minor ?? '0');
+  const part = partOf({ details });
+  const whole = BigInt(charge.minimum_minor ?? '0');
+  const least = part === null ? whole : prorate(whole, part.ratio);
   const most = BigInt(charge.maximum_minor ?? charge.minimum_minor ?? '0');
   return BigInt(details.bounded_minor) >= (least < most ? least : most) ? 'now' : 'later';
 }

@@ -23,7 +23,7 @@ const again = ratingSql({
   charges: `SELECT l.id, jsonb_set(jsonb_set(c.charge, '{included_units}', l.details->'included_units'),
       '{meter,aggregation}', '"SUM"') AS charge, p.places::integer AS places, ${quantity('before')} IS NOT NULL AS is_begun,
     'later' AS minimum, now() AS start_at, now() AS end_at, now() AS billed_until_at, now() AS interval_start_at,
-    now() AS interval_end_at
+    now() AS interval_end_at, 1::numeric AS minimum_numerator, 1::numeric AS minimum_denominator
     FROM (${lines}) l JOIN plan_versions v ON v.id = l.plan_version_id
     JOIN (VALUES ${places}) p(currency, places) ON p.currency = l.currency
     CROSS JOIN jsonb_array_elements(v.definition->'charges') c(charge) WHERE c.charge->>'id' = l.charge_id`,
@@ -37,6 +37,26 @@ const again = ratingSql({
   levels: `SELECT ''::text AS id, ''::text AS stage, now() AS at, 0::bigint AS quantity WHERE false`,
 });
 
+/** Lines that bring usage to its minimum or maximum, with the two of the charge: of the minimum the part that was due. */
+const bounds = `SELECT l.id, l.amount_minor, ${quantity('rated_minor')} AS rated, ${quantity('rated_before_minor')} AS rated_before,
+    ${quantity('bounded_minor')} AS bounded, ${quantity('bounded_before_minor')} AS bounded_before,
+    div(2 * (c.charge->>'minimum_minor')::numeric * p.numerator + p.denominator, 2 * p.denominator) AS minimum,
+    (c.charge->>'maximum_minor')::numeric AS maximum
+  FROM invoice_lines l JOIN invoices i ON i.id = l.invoice_id JOIN plan_versions v ON v.id = l.plan_version_id
+  CROSS JOIN jsonb_array_elements(v.definition->'charges') c(charge)
+  CROSS JOIN LATERAL (SELECT coalesce((l.details->'minimum_part'->>'numerator')::numeric, 1) AS numerator,
+    coalesce((l.details->'minimum_part'->>'denominator')::numeric, 1) AS denominator) p
+  WHERE i.finalized_at IS NOT NULL AND i.state <> 'void' AND l.details->>'model' IN ('minimum', 'maximum')
+    AND c.charge->>'id' = l.charge_id`;
+
+/** What is rated, with the minimum where it is due and without it where it is not yet. */
+const withinBounds = (rated: string): string =>
+  `(least(greatest(${rated}, minimum), maximum), least(${rated}, maximum))`;
+
 /** Gives `subject`, `detail` of each line whose amount is another than that of the second implementation. */
 export const misratedLines = `SELECT r.id AS subject, 'billed ' || l.amount_minor || ', rated ' || r.amount_minor AS detail
-  FROM (${again}) r JOIN invoice_lines l ON l.id = r.id WHERE r.amount_minor::numeric <> l.amount_minor`;
+  FROM (${again}) r JOIN invoice_lines l ON l.id = r.id WHERE r.amount_minor::numeric <> l.amount_minor
+  UNION ALL SELECT b.id, 'bound by ' || b.amount_minor || ': from ' || b.rated_before || ' to ' || b.bounded_before
+    || ' before, from ' || b.rated || ' to ' || b.bounded || ' with it' FROM (${bounds}) b
+  WHERE b.amount_minor <> b.bounded - b.rated - (b.bounded_before - b.rated_before)
+    OR b.bounded NOT IN ${withinBounds('b.rated')} OR b.bounded_before NOT IN ${withinBounds('b.rated_before')}`;

@@ -11,9 +11,9 @@
 export type RatingSources = {
   /**
    * `id text, charge jsonb, places integer, is_begun boolean, minimum text, start_at, end_at, billed_until_at,
-   * interval_start_at, interval_end_at timestamptz`: the usage charges as they are frozen in `plan_versions.definition`,
+   * interval_start_at, interval_end_at timestamptz, minimum_numerator, minimum_denominator numeric`: the usage charges as they are frozen in `plan_versions.definition`,
    * the decimals of their currency, whether an invoice was issued under these terms before, when the minimum falls due
-   * (`now`, `later`, `before`), the stretch of time and the interval that it is in.
+   * (`now`, `later`, `before`), the stretch of time and the interval that it is in, the part of the minimum that is due.
    */
   readonly charges: string;
   /** `id text, stage text` and the partials of `usage_rollups` and corrections: the rows of each charge's meter. */
@@ -128,7 +128,8 @@ rated AS (
   SELECT c.id, c.minimum, s.exact_total, s.exact_before, s.has_before,
     round(s.exact_total * ('1e' || c.places)::numeric) AS total_minor,
     round(s.exact_before * ('1e' || c.places)::numeric) AS before_minor,
-    (c.charge->>'minimum_minor')::numeric AS least_minor,
+    div(2 * (c.charge->>'minimum_minor')::numeric * c.minimum_numerator + c.minimum_denominator,
+      2 * c.minimum_denominator) AS least_minor,
     (c.charge->>'maximum_minor')::numeric AS most_minor
   FROM charges c JOIN sums s USING (id)
 ),

@@ -1,5 +1,6 @@
 /** How the amount of a line comes about, in figures of the reader's locale. The description says it in English. */
 import { type Decimal, decimal, decimalOf, Exact, plainText } from '../../billing/decimal.ts';
+import type { MinimumPart } from '../../billing/line.ts';
 import type { Currency } from '../../billing/money.ts';
 import type { InvoiceLineRead } from '../../store/invoice-reads.ts';
 import type { Formats } from './formats.ts';
@@ -24,12 +25,13 @@ export function workingsOf(line: InvoiceLineRead, hand: Hand): readonly string[]
   if ('tiers' in details) return usageWorkings(line, details, hand);
   switch (details.model) {
     case 'prorated':
-      return proratedWorkings(details, hand);
+      return partWorkings(details, hand);
     case 'credits':
       return simpleProduct(line, microPlaces, hand);
     case 'flat':
       return line.quantity === 1n ? [] : simpleProduct(line, 0, hand);
     case 'minimum':
+      return details.minimum_part === undefined ? [] : partWorkings(details.minimum_part, hand);
     case 'maximum':
     case 'commitment':
       return [];
@@ -38,11 +40,10 @@ export function workingsOf(line: InvoiceLineRead, hand: Hand): readonly string[]
   }
 }
 
-function proratedWorkings(
-  details: Extract<Details, { readonly model: 'prorated' }>,
+function partWorkings(
+  { basis_minor, numerator, denominator }: MinimumPart,
   { formats }: Hand,
 ): readonly string[] {
-  const { basis_minor, numerator, denominator } = details;
   if (numerator === denominator) return [];
   const part = `${formats.quantity(numerator)}/${formats.quantity(denominator)}`;
   return [`${formats.money(BigInt(basis_minor))} × ${part}`];

@@ -338,10 +338,10 @@ export const chargeBody = object({
   ).optional(),
   amount: decimal('Of a RECURRING or ONE_TIME charge, in the currency.').optional(),
   minimum: decimal(
-    'The least that a USAGE charge costs in an interval, in the currency.',
+    'The least that a USAGE charge costs in an interval, in the currency. Of an interval that a subscription has in part it is prorated, as the plan says.',
   ).optional(),
   maximum: decimal(
-    'The most that a USAGE charge costs in an interval, in the currency.',
+    'The most that a USAGE charge costs in an interval, in the currency; never prorated.',
   ).optional(),
   bill_in: oneOf(
     ['arrears', 'advance'],

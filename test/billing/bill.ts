@@ -12,6 +12,8 @@ export type Given = Partial<InvoiceInput> & {
   readonly feeDue?: boolean;
   readonly oneTimeDue?: boolean;
   readonly feePart?: Part;
+  /** The part of the interval that minimums are due for. */
+  readonly minimumPart?: Part;
   readonly taxRates?: readonly TaxRate[];
 };
 
@@ -44,6 +46,7 @@ export function bill(definition: BillableDefinition, given: Given = {}): Invoice
     feeDue = true,
     oneTimeDue = false,
     feePart,
+    minimumPart = null,
     taxRates,
     ...more
   } = given;
@@ -52,7 +55,8 @@ export function bill(definition: BillableDefinition, given: Given = {}): Invoice
     const isDue = charge.kind === 'one_time' ? oneTimeDue : feeDue && charge.bill_in !== 'advance';
     return isDue ? [feeOf(charge, { part: feePart ?? null })] : [];
   });
-  const run = { isBegun: !feeDue, ...(usage && { usage }), ...(overageMicro && { overageMicro }) };
+  const begun = { isBegun: !feeDue, minimumPart };
+  const run = { ...begun, ...(usage && { usage }), ...(overageMicro && { overageMicro }) };
   return assembleInvoice({
     ...{ zone: 'UTC', ...january, fees, current: runOf(definition, run), earlier: [], late: [] },
     ...{ minimum: 'now', commitment: null, coupons: [], balanceMinor: 0n },

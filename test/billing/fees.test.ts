@@ -5,6 +5,7 @@ import {
   dueAddOnFees,
   dueFees,
   type FeeStretch,
+  heldPart,
   prorationOf,
   weighed,
   wholeInterval,
@@ -203,6 +204,45 @@ describe('billing/fees › due', () => {
           ...{ chargeId: fee.chargeId, covers: fee.covers ?? interval, isGivenBack: false },
         }));
         assert.deepEqual(dueFees(stretches, { ...terms, lines: billed }), []);
+      }),
+    );
+  });
+});
+
+describe('billing/fees › the part of an interval that a subscription has', () => {
+  const table: readonly (readonly [string, Span, string | null])[] = [
+    ['all of it', january, null],
+    ['begun within it', span('2025-01-22T10:00', '2025-02-01T00:00'), '10 of 31 days'],
+    ['ended within it', span('2025-01-01T00:00', '2025-01-11T15:00'), '10 of 31 days'],
+    ['both', span('2025-01-11T15:00', '2025-01-13T01:00'), '2 of 31 days'],
+    ['within a day', span('2025-01-11T15:00', '2025-01-11T16:00'), '0 of 31 days'],
+  ];
+  for (const [name, interval, expected] of table) {
+    it(`${name}: ${expected ?? 'the whole'}`, () => {
+      const part = heldPart({ interval, whole: january, zone: 'UTC', proration: 'day' });
+      assert.equal(part?.text ?? null, expected);
+    });
+  }
+
+  it('is measured as the plan says', () => {
+    const interval = span('2025-01-01T00:00', '2025-01-11T15:00');
+    const part = heldPart({ interval, whole: january, zone: 'UTC', proration: 'second' });
+    assert.equal(part?.text, '918000 of 2678400 seconds');
+  });
+
+  it('however the whole is divided, the parts add up to it', () => {
+    const hours = fc.array(fc.integer({ min: 1, max: 743 }), { maxLength: 5 });
+    fc.assert(
+      fc.property(hours, fc.constantFrom('day', 'second'), (given, proration) => {
+        const cuts = [0, ...given.toSorted((a, b) => a - b), 744].map(
+          (hour) => january.startMs + hour * 3_600_000,
+        );
+        const parts = cuts.slice(1).map((endMs, index) => {
+          const interval = { startMs: cuts[index] ?? 0, endMs };
+          const part = heldPart({ interval, whole: january, zone: 'UTC', proration });
+          return part === null ? 1 : Number(part.ratio.numerator) / Number(part.ratio.denominator);
+        });
+        assert.ok(Math.abs(parts.reduce((sum, part) => sum + part, 0) - 1) < 1e-9);
       }),
     );
   });

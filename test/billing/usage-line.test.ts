@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
+import { amountFromDetails } from '../../billing/explain.ts';
 import type { InvoiceDraft } from '../../billing/invoice.ts';
 import { formatAmount } from '../../billing/money.ts';
 import type {
@@ -10,6 +11,7 @@ import type {
   UsageCharge,
 } from '../../billing/plan.ts';
 import { packageCount, rate, rateMore, type UsagePartial } from '../../billing/rate.ts';
+import { prorate } from '../../billing/ratio.ts';
 import { bill, feeOf, type Given, january, runOf } from './bill.ts';
 
 const calls: MeterDefinition = {
@@ -215,6 +217,78 @@ describe('billing/usage-line › minimum and maximum', () => {
     // Only the terms that an interval ended with have a minimum.
     assert.equal(bill(plan(), { late: [{ ...late(300n), isLast: false }] }).totalMinor, 300n);
   });
+  describe('of a part of an interval', () => {
+    const minimumPart = {
+      ratio: { numerator: 10n, denominator: 31n },
+      text: '10 of 31 days',
+    };
+    const table: readonly (readonly [string, Given, readonly string[]])[] = [
+      [
+        'the part of the minimum is due, rounded once',
+        used(100n),
+        [
+          'API Calls (100 calls × $0.01) 1.00',
+          'API Calls, at least $1.61 ($5.00, 10 of 31 days) 0.61',
+        ],
+      ],
+      ['it is reached sooner', used(161n), ['API Calls (161 calls × $0.01) 1.61']],
+      [
+        'the maximum is that of a whole one',
+        used(9_000n),
+        ['API Calls (9,000 calls × $0.01) 90.00', 'API Calls, at most $50.00 -40.00'],
+      ],
+      [
+        'a further invoice follows',
+        { ...used(100n), minimum: 'later' },
+        ['API Calls (100 calls × $0.01) 1.00'],
+      ],
+      [
+        'no day of it: no minimum',
+        {
+          ...used(100n),
+          minimumPart: { ratio: { numerator: 0n, denominator: 31n }, text: '0 of 31 days' },
+        },
+        ['API Calls (100 calls × $0.01) 1.00'],
+      ],
+    ];
+    for (const [name, given, expected] of table) {
+      it(name, () => {
+        assert.deepEqual(texts(bill(bounded, { minimumPart, ...given })), expected);
+      });
+    }
+
+    it('the line tells which part of what, and contradicts itself when a figure of it is changed', () => {
+      const [, line] = bill(bounded, { ...used(100n), minimumPart }).lines;
+      assert.ok(line !== undefined);
+      const { details } = line;
+      assert.ok(details.model === 'minimum');
+      assert.deepEqual(details, {
+        ...{ model: 'minimum', bound_minor: '161', rated_minor: '100', rated_before_minor: '0' },
+        ...{ bounded_minor: '161', bounded_before_minor: '0' },
+        minimum_part: { basis_minor: '500', numerator: '10', denominator: '31' },
+      });
+      assert.equal(amountFromDetails(line, 'USD'), 61n);
+      const forged = { basis_minor: '500', numerator: '11', denominator: '31' };
+      assert.throws(
+        () => amountFromDetails({ ...line, details: { ...details, minimum_part: forged } }, 'USD'),
+        new RangeError('a minimum that is not the part of its basis'),
+      );
+    });
+
+    it('late usage is held against the part that was due', () => {
+      const late = {
+        ...runOf(bounded, {
+          ...{ isBegun: true, minimumPart },
+          usage: [{ meterId: 'mtr_calls', billedBefore: rows(100n), thisPeriod: rows(100n) }],
+        }),
+        ...{ period: january, isLast: true },
+      };
+      assert.deepEqual(texts(bill(plan(), { late: [late] })), [
+        'API Calls (100 calls × $0.01), Jan 1 – Jan 31, 2025 1.00',
+        'API Calls, at least $1.61 ($5.00, 10 of 31 days), Jan 1 – Jan 31, 2025 -0.61',
+      ]);
+    });
+  });
   it('where the bounds cross, the maximum holds', () => {
     const crossed = plan(charge(perCall, { minimum_minor: '500', maximum_minor: '300' }));
     assert.equal(bill(crossed, used(1n)).totalMinor, 300n);
@@ -228,36 +302,44 @@ describe('billing/usage-line › minimum and maximum', () => {
       { model: 'percentage', percent: '3.33', fixed_fee: '0.07', free_events: '1' },
     );
     fc.assert(
-      fc.property(price, fc.array(part, { minLength: 1, maxLength: 5 }), (given, parts) => {
-        const definition = plan(
-          charge(given, { minimum_minor: '700', maximum_minor: '6000', included_units: '9' }),
-        );
-        const of = (index: number): bigint => {
-          const usage = [
-            {
-              meterId: 'mtr_calls',
-              billedBefore: parts.slice(0, index).flatMap((one) => rows(one)),
-              thisPeriod: rows(parts[index] ?? 0n),
-            },
-          ];
-          const minimum = index === parts.length - 1 ? 'now' : 'later';
-          return bill(definition, { feeDue: index === 0, usage, minimum }).totalMinor;
-        };
-        const whole = bill(definition, {
-          usage: [
-            {
-              meterId: 'mtr_calls',
-              billedBefore: [],
-              thisPeriod: parts.flatMap((one) => rows(one)),
-            },
-          ],
-        }).totalMinor;
-        assert.equal(
-          parts.reduce((sum, _, index) => sum + of(index), 0n),
-          whole,
-        );
-        assert.ok(whole >= 700n && whole <= 6_000n);
-      }),
+      fc.property(
+        price,
+        fc.array(part, { minLength: 1, maxLength: 5 }),
+        fc.bigInt({ min: 0n, max: 31n }),
+        (given, parts, numerator) => {
+          const minimumPart = { ratio: { numerator, denominator: 31n }, text: 'days' };
+          const definition = plan(
+            charge(given, { minimum_minor: '700', maximum_minor: '6000', included_units: '9' }),
+          );
+          const of = (index: number): bigint => {
+            const usage = [
+              {
+                meterId: 'mtr_calls',
+                billedBefore: parts.slice(0, index).flatMap((one) => rows(one)),
+                thisPeriod: rows(parts[index] ?? 0n),
+              },
+            ];
+            const minimum = index === parts.length - 1 ? 'now' : 'later';
+            return bill(definition, { feeDue: index === 0, usage, minimum, minimumPart })
+              .totalMinor;
+          };
+          const whole = bill(definition, {
+            minimumPart,
+            usage: [
+              {
+                meterId: 'mtr_calls',
+                billedBefore: [],
+                thisPeriod: parts.flatMap((one) => rows(one)),
+              },
+            ],
+          }).totalMinor;
+          assert.equal(
+            parts.reduce((sum, _, index) => sum + of(index), 0n),
+            whole,
+          );
+          assert.ok(whole >= prorate(700n, minimumPart.ratio) && whole <= 6_000n);
+        },
+      ),
     );
   });
 });

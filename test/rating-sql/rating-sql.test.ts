@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { type Currency, placesOf } from '../../billing/money.ts';
 import type { Aggregation, Price, UsageCharge } from '../../billing/plan.ts';
 import type { Level, UsagePartial } from '../../billing/rate.ts';
+import { type Ratio, wholeRatio } from '../../billing/ratio.ts';
 import { chargeIn, type Run, usageIn } from '../../billing/runs.ts';
 import { usageLines } from '../../billing/usage-line.ts';
 import { type Db, openDb, type Tx } from '../../store/db.ts';
@@ -29,6 +30,7 @@ type Card = {
   readonly currency: Currency;
   readonly isBegun: boolean;
   readonly minimum: 'now' | 'later' | 'before';
+  readonly minimumRatio: Ratio;
   /** Epoch ms: where the stretch of time begins, how far it was billed, where it ends; all within the interval. */
   readonly startMs: number;
   readonly billedUntilMs: number;
@@ -117,6 +119,7 @@ const card: fc.Arbitrary<Card> = fc
     isBegun: fc.boolean(),
     bounds: fc.tuple(instant, instant, instant),
     minimum: fc.constantFrom('now', 'later', 'before'),
+    minimumRatio: fc.constantFrom([1, 1], [1, 1], [0, 31], [1, 2], [10, 31]).map(ratioOf),
     rows: fc.oneof(fc.array(row, { minLength: 1, maxLength: 2 }), fc.array(row, { maxLength: 6 })),
   })
   .map(({ price: of, aggregation, scale, included, least, most, bounds: at, ...more }) => ({
@@ -137,6 +140,10 @@ const card: fc.Arbitrary<Card> = fc
     },
     rows: more.rows.map((one, hour) => ({ ...one, hour })),
   }));
+
+function ratioOf([numerator = 1, denominator = 1]: readonly number[]): Ratio {
+  return { numerator: BigInt(numerator), denominator: BigInt(denominator) };
+}
 
 function spanOf(at: readonly number[]): Pick<Card, 'startMs' | 'billedUntilMs' | 'endMs'> {
   const [startMs = 0, billedUntilMs = 0, endMs = 0] = at
@@ -166,7 +173,10 @@ function inTypeScript(given: Card): Answer {
   };
   const lines = usageLines(
     chargeIn(run, charge),
-    { ...usageIn(run, charge), minimum },
+    {
+      ...usageIn({ ...run, minimumPart: { ratio: given.minimumRatio, text: '' } }, charge),
+      minimum,
+    },
     { currency, planVersionId: 'pver' },
   );
   const amounts = lines.map((line) => line.amountMinor.toString());
@@ -187,7 +197,12 @@ async function load(tx: Tx, cards: readonly Card[]): Promise<void> {
       .map((one, index) => ({ ...one, id: `${from + index}` }));
     await tx.raw(`INSERT INTO cards SELECT c->>'id', c FROM jsonb_array_elements(?::jsonb) c`, [
       JSON.stringify(
-        batch.map(({ rows: _rows, ...rest }) => ({ ...rest, places: placesOf(rest.currency) })),
+        batch.map(({ rows: _rows, minimumRatio, ...rest }) => ({
+          ...rest,
+          places: placesOf(rest.currency),
+          numerator: minimumRatio.numerator.toString(),
+          denominator: minimumRatio.denominator.toString(),
+        })),
       ),
     ]);
     const rows = batch.flatMap(({ id, rows: list }) => list.map((one) => ({ ...one, id })));
@@ -210,7 +225,9 @@ const sources = {
     (card->>'isBegun')::boolean AS is_begun, card->>'minimum' AS minimum,
     ${at("card->>'startMs'")} AS start_at, ${at("card->>'endMs'")} AS end_at,
     ${at("card->>'billedUntilMs'")} AS billed_until_at,
-    ${at(`${interval.startMs}`)} AS interval_start_at, ${at(`${interval.endMs}`)} AS interval_end_at FROM cards`,
+    ${at(`${interval.startMs}`)} AS interval_start_at, ${at(`${interval.endMs}`)} AS interval_end_at,
+    (card->>'numerator')::numeric AS minimum_numerator, (card->>'denominator')::numeric AS minimum_denominator
+    FROM cards`,
   partials: `SELECT id, stage, (row->>'quantity')::numeric AS quantity, (row->>'eventCount')::bigint AS event_count,
     (row->>'maxQuantity')::bigint AS max_quantity, (row->>'latestQuantity')::bigint AS latest_quantity,
     to_timestamp((row->>'latestAt')::integer) AS latest_at FROM rows`,
@@ -294,7 +311,7 @@ describe('rating in SQL', () => {
       ...{ maxQuantity: units, latestQuantity: units, values: [], levels: [] },
     });
     const one: Card = {
-      ...{ charge, currency: 'USD', isBegun: true, minimum: 'now' },
+      ...{ charge, currency: 'USD', isBegun: true, minimum: 'now', minimumRatio: wholeRatio },
       ...{ ...interval, billedUntilMs: interval.startMs },
       rows: [of('before', 9n, 0), of('now', 8n, 1)],
     };

@@ -281,6 +281,15 @@ const faults: readonly Fault[] = [
     WHERE invoice_id = ':inv'`,
   ],
   [
+    'I34',
+    'a minimum that was made up to more than its part',
+    `UPDATE plan_versions SET definition = definition || '{"charges": [{"id": "chg_1", "minimum_minor": "3100"}]}';
+    INSERT INTO invoice_lines (id, invoice_id, position, kind, charge_id, plan_version_id, description, amount_minor, details)
+    SELECT 'line_1h2k9x0q7w3m1n8b4v6c2z', ':inv', 9, 'usage', 'chg_1', id, 'Calls, at least $10.01', 1001, '{"model": "minimum", "bound_minor": "1001",
+      "rated_minor": "0", "rated_before_minor": "0", "bounded_minor": "1001", "bounded_before_minor": "0",
+      "minimum_part": {"basis_minor": "3100", "numerator": "10", "denominator": "31"}}' FROM plan_versions LIMIT 1`,
+  ],
+  [
     'I35',
     'a correction of more than there was',
     `${CORRECTION}SELECT event_day, event_id, segment_id, meter_ids[1], occurred_at, 5, 0, 0, subscriber_id, subscription_id
