@@ -2,12 +2,12 @@
 import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import {
-  type Environment,
   insertedRow,
+  selectNamed,
+  selectPageOf,
+  type Environment,
   type Page,
   type PageArgs,
-  selectPage,
-  selectRow,
 } from './query.ts';
 
 export type AddOnRow = {
@@ -31,11 +31,7 @@ export async function findAddOn(
   environment: Environment,
   ref: string,
 ): Promise<AddOnRow | null> {
-  return selectRow(
-    reader,
-    'SELECT * FROM add_ons WHERE environment = ? AND (id = ? OR lookup_id = ?)',
-    [environment, ref, ref],
-  );
+  return selectNamed(reader, { table: 'add_ons' }, environment, ref);
 }
 
 export async function listAddOns(
@@ -43,16 +39,7 @@ export async function listAddOns(
   environment: Environment,
   page: PageArgs,
 ): Promise<Page<AddOnRow>> {
-  return selectPage(
-    reader,
-    {
-      columns: 't.*',
-      from: 'add_ons t',
-      where: 't.environment = :environment',
-      bindings: { environment },
-    },
-    page,
-  );
+  return selectPageOf(reader, { table: 'add_ons' }, environment, page);
 }
 
 /** Inserts an add-on. Rejects with unique_violation when the lookup_id is taken. */

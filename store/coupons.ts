@@ -2,12 +2,12 @@
 import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import {
-  type Environment,
   insertedRow,
+  selectNamed,
+  selectPageOf,
+  type Environment,
   type Page,
   type PageArgs,
-  selectPage,
-  selectRow,
 } from './query.ts';
 
 export type CouponRow = {
@@ -34,6 +34,7 @@ export type CouponRow = {
 };
 
 const redeemed = `(SELECT count(*)::int FROM subscription_coupons h WHERE h.coupon_id = t.id) AS times_redeemed`;
+const source = { table: 'coupons', columns: `t.*, ${redeemed}` };
 
 /** One coupon of the environment by id or lookup_id, archived or not. */
 export async function findCoupon(
@@ -41,11 +42,7 @@ export async function findCoupon(
   environment: Environment,
   ref: string,
 ): Promise<CouponRow | null> {
-  return selectRow(
-    reader,
-    `SELECT t.*, ${redeemed} FROM coupons t WHERE t.environment = ? AND (t.id = ? OR t.lookup_id = ?)`,
-    [environment, ref, ref],
-  );
+  return selectNamed(reader, source, environment, ref);
 }
 
 export async function listCoupons(
@@ -53,16 +50,7 @@ export async function listCoupons(
   environment: Environment,
   page: PageArgs,
 ): Promise<Page<CouponRow>> {
-  return selectPage(
-    reader,
-    {
-      columns: `t.*, ${redeemed}`,
-      from: 'coupons t',
-      where: 't.environment = :environment',
-      bindings: { environment },
-    },
-    page,
-  );
+  return selectPageOf(reader, source, environment, page);
 }
 
 /** Inserts a coupon. Rejects with unique_violation when the lookup_id is taken. */

@@ -2,8 +2,8 @@ import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import {
   insertedRow,
-  selectPage,
-  selectRow,
+  selectNamed,
+  selectPageOf,
   type Environment,
   type Page,
   type PageArgs,
@@ -24,11 +24,7 @@ export async function findFeature(
   environment: Environment,
   ref: string,
 ): Promise<FeatureRow | null> {
-  return selectRow(
-    reader,
-    'SELECT * FROM features WHERE environment = ? AND (id = ? OR lookup_id = ?)',
-    [environment, ref, ref],
-  );
+  return selectNamed(reader, { table: 'features' }, environment, ref);
 }
 
 export async function listFeatures(
@@ -36,16 +32,7 @@ export async function listFeatures(
   environment: Environment,
   page: PageArgs,
 ): Promise<Page<FeatureRow>> {
-  return selectPage(
-    reader,
-    {
-      columns: 't.*',
-      from: 'features t',
-      where: 't.environment = :environment',
-      bindings: { environment },
-    },
-    page,
-  );
+  return selectPageOf(reader, { table: 'features' }, environment, page);
 }
 
 /** Inserts a feature. Rejects with unique_violation when the lookup_id is taken. */

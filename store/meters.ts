@@ -4,8 +4,8 @@ import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import {
   insertedRow,
-  selectPage,
-  selectRow,
+  selectNamed,
+  selectPageOf,
   selectRows,
   type Environment,
   type Page,
@@ -39,11 +39,7 @@ export async function findMeter(
   environment: Environment,
   ref: string,
 ): Promise<MeterRow | null> {
-  return selectRow(
-    reader,
-    'SELECT * FROM meters WHERE environment = ? AND (id = ? OR lookup_id = ?)',
-    [environment, ref, ref],
-  );
+  return selectNamed(reader, { table: 'meters' }, environment, ref);
 }
 
 /** All meters of the environment; a catalogue holds dozens, not thousands. */
@@ -61,16 +57,7 @@ export async function listMeters(
   environment: Environment,
   page: PageArgs,
 ): Promise<Page<MeterRow>> {
-  return selectPage(
-    reader,
-    {
-      columns: 't.*',
-      from: 'meters t',
-      where: 't.environment = :environment',
-      bindings: { environment },
-    },
-    page,
-  );
+  return selectPageOf(reader, { table: 'meters' }, environment, page);
 }
 
 /** Inserts a meter. Rejects with unique_violation when the lookup_id is taken. */

@@ -9,7 +9,9 @@ import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import {
   insertedRow,
+  selectNamed,
   selectPage,
+  selectPageOf,
   selectRow,
   selectRows,
   type Environment,
@@ -114,11 +116,7 @@ export async function findPlan(
   environment: Environment,
   ref: string,
 ): Promise<PlanRow | null> {
-  return selectRow(
-    reader,
-    'SELECT * FROM plans WHERE environment = ? AND (id = ? OR lookup_id = ?)',
-    [environment, ref, ref],
-  );
+  return selectNamed(reader, { table: 'plans' }, environment, ref);
 }
 
 export async function listPlans(
@@ -126,16 +124,7 @@ export async function listPlans(
   environment: Environment,
   page: PageArgs,
 ): Promise<Page<PlanRow>> {
-  return selectPage(
-    reader,
-    {
-      columns: 't.*',
-      from: 'plans t',
-      where: 't.environment = :environment',
-      bindings: { environment },
-    },
-    page,
-  );
+  return selectPageOf(reader, { table: 'plans' }, environment, page);
 }
 
 /** Inserts a plan with its first draft. Rejects with unique_violation when the lookup_id is taken. */

@@ -3,7 +3,8 @@ import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import {
   insertedRow,
-  selectPage,
+  selectNamed,
+  selectPageOf,
   selectRow,
   selectRows,
   type Environment,
@@ -45,11 +46,7 @@ export async function findProduct(
   environment: Environment,
   ref: string,
 ): Promise<ProductRow | null> {
-  return selectRow(
-    reader,
-    'SELECT * FROM products WHERE environment = ? AND (id = ? OR lookup_id = ?)',
-    [environment, ref, ref],
-  );
+  return selectNamed(reader, { table: 'products' }, environment, ref);
 }
 
 /** The environment's product when it has exactly one; else how many it has. */
@@ -73,16 +70,7 @@ export async function listProducts(
   environment: Environment,
   page: PageArgs,
 ): Promise<Page<ProductRow>> {
-  return selectPage(
-    reader,
-    {
-      columns: 't.*',
-      from: 'products t',
-      where: 't.environment = :environment',
-      bindings: { environment },
-    },
-    page,
-  );
+  return selectPageOf(reader, { table: 'products' }, environment, page);
 }
 
 /** Inserts a product. Rejects with unique_violation when the lookup_id is taken. */

@@ -96,3 +96,42 @@ export async function selectPage<T>(
   );
   return { rows: rows.slice(0, page.limit), hasMore: rows.length > page.limit };
 }
+
+/** A table whose rows are of one environment, and what is read of a row (alias `t`); all of it when absent. */
+type Source = { readonly table: string; readonly columns?: string };
+
+/**
+ * The row of an environment that goes by an id, or by the lookup_id that the operator gave it. A lookup_id may spell the
+ * id of another row: that one is meant.
+ */
+export async function selectNamed<T>(
+  reader: Reader,
+  { table, columns = 't.*' }: Source,
+  environment: Environment,
+  ref: string,
+): Promise<T | null> {
+  return selectRow(
+    reader,
+    `SELECT ${columns} FROM ${table} t WHERE t.environment = ? AND (t.id = ? OR t.lookup_id = ?) ORDER BY t.id <> ?`,
+    [environment, ref, ref, ref],
+  );
+}
+
+/** The rows of an environment, a page of them. */
+export async function selectPageOf<T>(
+  reader: Reader,
+  { table, columns = 't.*' }: Source,
+  environment: Environment,
+  page: PageArgs,
+): Promise<Page<T>> {
+  return selectPage(
+    reader,
+    {
+      columns,
+      from: `${table} t`,
+      where: 't.environment = :environment',
+      bindings: { environment },
+    },
+    page,
+  );
+}

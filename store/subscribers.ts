@@ -2,8 +2,8 @@ import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import {
   insertedRow,
-  selectPage,
-  selectRow,
+  selectNamed,
+  selectPageOf,
   type Environment,
   type Page,
   type PageArgs,
@@ -55,11 +55,7 @@ export async function findSubscriber(
   environment: Environment,
   ref: string,
 ): Promise<SubscriberRow | null> {
-  return selectRow(
-    reader,
-    'SELECT * FROM subscribers WHERE environment = ? AND (id = ? OR lookup_id = ?)',
-    [environment, ref, ref],
-  );
+  return selectNamed(reader, { table: 'subscribers' }, environment, ref);
 }
 
 export async function listSubscribers(
@@ -67,16 +63,7 @@ export async function listSubscribers(
   environment: Environment,
   page: PageArgs,
 ): Promise<Page<SubscriberRow>> {
-  return selectPage(
-    reader,
-    {
-      columns: 't.*',
-      from: 'subscribers t',
-      where: 't.environment = :environment',
-      bindings: { environment },
-    },
-    page,
-  );
+  return selectPageOf(reader, { table: 'subscribers' }, environment, page);
 }
 
 /** Inserts a subscriber; `slotOf` gives the slot of the new id. Rejects with unique_violation when the lookup_id is taken. */

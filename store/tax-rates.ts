@@ -5,13 +5,13 @@
 import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import {
-  type Environment,
   insertedRow,
+  selectNamed,
+  selectPageOf,
+  selectRows,
+  type Environment,
   type Page,
   type PageArgs,
-  selectPage,
-  selectRow,
-  selectRows,
 } from './query.ts';
 
 export type TaxRateRow = {
@@ -31,11 +31,7 @@ export async function findTaxRate(
   environment: Environment,
   ref: string,
 ): Promise<TaxRateRow | null> {
-  return selectRow(
-    reader,
-    'SELECT * FROM tax_rates WHERE environment = ? AND (id = ? OR lookup_id = ?)',
-    [environment, ref, ref],
-  );
+  return selectNamed(reader, { table: 'tax_rates' }, environment, ref);
 }
 
 export async function listTaxRates(
@@ -43,16 +39,7 @@ export async function listTaxRates(
   environment: Environment,
   page: PageArgs,
 ): Promise<Page<TaxRateRow>> {
-  return selectPage(
-    reader,
-    {
-      columns: 't.*',
-      from: 'tax_rates t',
-      where: 't.environment = :environment',
-      bindings: { environment },
-    },
-    page,
-  );
+  return selectPageOf(reader, { table: 'tax_rates' }, environment, page);
 }
 
 /** Inserts a rate. Rejects with unique_violation when the lookup_id is taken. */

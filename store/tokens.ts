@@ -2,7 +2,7 @@ import type { Db, Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import {
   insertedRow,
-  selectPage,
+  selectPageOf,
   selectRow,
   type Environment,
   type Page,
@@ -79,16 +79,7 @@ export async function listTokens(
   environment: Environment,
   page: PageArgs,
 ): Promise<Page<ServiceToken>> {
-  return selectPage(
-    reader,
-    {
-      columns,
-      from: 'service_tokens t',
-      where: 't.environment = :environment',
-      bindings: { environment },
-    },
-    page,
-  );
+  return selectPageOf(reader, { table: 'service_tokens', columns }, environment, page);
 }
 
 /** Revokes at once; a repeat keeps the first instant. */
