@@ -62,19 +62,6 @@ export async function findCreditNoteRead(
   );
 }
 
-/** In the order in which they stand on the note. */
-export async function listCreditNoteLines(
-  reader: Reader,
-  creditNoteId: string,
-): Promise<readonly CreditNoteLineRead[]> {
-  return selectRows(
-    reader,
-    `SELECT credit_note_id, position, invoice_line_id, description, amount_minor, discount_minor FROM credit_note_lines
-     WHERE credit_note_id = ? ORDER BY position`,
-    [creditNoteId],
-  );
-}
-
 /** Those of an invoice, oldest first. */
 export async function listCreditNotesOf(
   reader: Reader,
@@ -114,8 +101,8 @@ export async function listCreditNotes(
   );
 }
 
-/** The lines of several notes. */
-export async function listLinesOfCreditNotes(
+/** The lines of some notes, in the order in which they stand on each. */
+export async function listCreditNoteLines(
   reader: Reader,
   creditNoteIds: readonly string[],
 ): Promise<readonly CreditNoteLineRead[]> {

@@ -34,5 +34,5 @@ export async function readPrintedCreditNote(
   db: Reader,
   note: CreditNoteRead,
 ): Promise<PrintedDocument> {
-  return printCreditNote(note, await listCreditNoteLines(db, note.id));
+  return printCreditNote(note, await listCreditNoteLines(db, [note.id]));
 }

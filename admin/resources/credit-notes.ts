@@ -10,7 +10,6 @@ import {
   listCreditNoteLines,
   listCreditNotes,
   listCreditNotesOf,
-  listLinesOfCreditNotes,
 } from '../../store/credit-note-reads.ts';
 import { type CreditNoteIssue, issueCreditNote } from '../../store/credit-notes.ts';
 import {
@@ -18,7 +17,6 @@ import {
   type InvoiceRead,
   listInvoiceLines,
 } from '../../store/invoice-reads.ts';
-import { findSubscriber } from '../../store/subscribers.ts';
 import { summaries } from '../../workflows/contracts.ts';
 import type { Call } from '../call.ts';
 import { decimal, flag, lines, listOf, object, oneOf, pageQuery, reference } from '../fields.ts';
@@ -36,6 +34,7 @@ import {
   pageArgs,
   wireInstant,
 } from './shared.ts';
+import { subscriberIdOf } from './subscribers.ts';
 
 const reasons = [
   'duplicate',
@@ -371,7 +370,7 @@ export async function requireCreditNote(call: Call, ref: string): Promise<Credit
 
 async function readNote(call: Call, ref: string): Promise<z.output<typeof CreditNote>> {
   const note = await requireCreditNote(call, ref);
-  return toWire(note, await listCreditNoteLines(call.db, note.id));
+  return toWire(note, await listCreditNoteLines(call.db, [note.id]));
 }
 
 const list = route({
@@ -392,15 +391,11 @@ const list = route({
     example: listExample(example),
   }),
   handle: async (call, { query }) => {
-    const subscriber =
-      query.subscriber_id === undefined
-        ? null
-        : await findSubscriber(call.db, call.environment, query.subscriber_id);
     const page = await listCreditNotes(
       call.db,
       {
         environment: call.environment,
-        subscriberId: subscriber?.id ?? query.subscriber_id ?? null,
+        subscriberId: (await subscriberIdOf(call, query.subscriber_id)) ?? null,
         invoiceId: query.invoice_id ?? null,
       },
       pageArgs(query),
@@ -438,7 +433,7 @@ async function linesByNote(
   notes: readonly CreditNoteRead[],
 ): Promise<ReadonlyMap<string, readonly CreditNoteLineRead[]>> {
   const ids = notes.map(({ id }) => id);
-  return Map.groupBy(await listLinesOfCreditNotes(call.db, ids), (line) => line.credit_note_id);
+  return Map.groupBy(await listCreditNoteLines(call.db, ids), (line) => line.credit_note_id);
 }
 
 const show = route({

@@ -1,6 +1,5 @@
 import { listInvoiceLines, listInvoices } from '../../store/invoice-reads.ts';
 import { explainLine } from '../../store/line-explanation.ts';
-import { findSubscriber } from '../../store/subscribers.ts';
 import { object, oneOf, pageQuery, reference } from '../fields.ts';
 import { ApiProblem } from '../problems.ts';
 import { readers, route, type Route } from '../route.ts';
@@ -12,6 +11,7 @@ import {
 } from './line-explanation.ts';
 import { requireInvoice } from './invoice-actions.ts';
 import { answers, listBody, listExample, listOfAnswers, pageArgs } from './shared.ts';
+import { subscriberIdOf } from './subscribers.ts';
 
 export const invoiceRoutes: readonly Route[] = [
   route({
@@ -34,16 +34,11 @@ export const invoiceRoutes: readonly Route[] = [
       example: listExample(invoiceExample),
     }),
     handle: async (call, { query }) => {
-      const subscriber =
-        query.subscriber_id === undefined
-          ? null
-          : await findSubscriber(call.db, call.environment, query.subscriber_id);
       const page = await listInvoices(
         call.db,
         {
           environment: call.environment,
-          // An id that names nobody has no invoices.
-          subscriberId: subscriber?.id ?? query.subscriber_id ?? null,
+          subscriberId: (await subscriberIdOf(call, query.subscriber_id)) ?? null,
           subscriptionId: query.subscription_id ?? null,
           periodId: query.period_id ?? null,
           state: query.state ?? null,

@@ -23,6 +23,7 @@ import {
 import { pricingRules, readPricingRules } from '../pricing-rules.ts';
 import { ApiProblem, fieldProblem } from '../problems.ts';
 import { intervalUnits, priceModels } from './plan-shapes.ts';
+import { namedIn } from './shared.ts';
 
 export const termFields = {
   currency: currencyCode().optional(),
@@ -274,7 +275,7 @@ function readRate(
 
 /** The meter that a field names, or an ApiProblem with those there are. */
 export function findMeterOf(meters: readonly MeterRow[], ref: string, field: string): MeterRow {
-  const meter = meters.find(({ id, lookup_id }) => id === ref || lookup_id === ref);
+  const meter = namedIn(meters, ref);
   if (meter === undefined) {
     throw fieldProblem(
       field,
@@ -421,7 +422,7 @@ export function readTaxRates(
 ): readonly string[] {
   const ids = (given ?? []).map((ref, index) => {
     const field = `tax_rates[${index}]`;
-    const found = taxRates.find(({ id, lookup_id }) => id === ref || lookup_id === ref);
+    const found = namedIn(taxRates, ref);
     const usable = taxRates.filter(({ archived_at }) => archived_at === null);
     const allowed = usable.slice(0, 20).map(({ lookup_id }) => lookup_id);
     if (found === undefined) {

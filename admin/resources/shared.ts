@@ -66,6 +66,14 @@ export function wireInstant(at: Date | null): string | null {
   return at === null ? null : at.toISOString();
 }
 
+/** The one of a list that a reference names: by its id, or else by its lookup_id, which may spell another one's id. */
+export function namedIn<One extends { readonly id: string; readonly lookup_id: string }>(
+  list: readonly One[],
+  ref: string,
+): One | undefined {
+  return list.find(({ id }) => id === ref) ?? list.find(({ lookup_id }) => lookup_id === ref);
+}
+
 /** A name made of what the caller called the thing: `Pay-as-you-go` → `pay-as-you-go`. Null when nothing is left. */
 export function lookupIdOf(name: string, separator: '-' | '_'): string | null {
   const slug = name

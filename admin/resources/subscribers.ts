@@ -181,6 +181,15 @@ export async function requireSubscriber(call: Call, ref: string): Promise<Subscr
   return subscriber;
 }
 
+/** The id to list by: that of the subscriber that a query names. One that names nobody stays, and nothing is found by it. */
+export async function subscriberIdOf(
+  call: Call,
+  ref: string | undefined,
+): Promise<string | undefined> {
+  if (ref === undefined) return undefined;
+  return (await findSubscriber(call.db, call.environment, ref))?.id ?? ref;
+}
+
 function subscriberToWire(row: SubscriberRow): z.output<typeof Subscriber> {
   return {
     id: row.id,

@@ -1,7 +1,7 @@
 /** What a subscription used in its running period, and the bill of it so far. */
 import { z } from 'zod';
 
-import { formatQuantity } from '../../billing/quantity.ts';
+import { formatUnits } from '../../billing/quantity.ts';
 import { allMeters } from '../../store/meters.ts';
 import { subscriptionUsage, upcomingInvoice } from '../../store/usage-summary.ts';
 import { ApiProblem } from '../problems.ts';
@@ -75,14 +75,13 @@ export const showUsage = route({
         period: summary === null ? null : periodToWire(summary.period),
         meters: (summary?.meters ?? []).map((used) => {
           const meter = meters.find(({ id }) => id === used.meterId);
-          const isOne = used.quantity === 10n ** BigInt(meter?.scale ?? 0);
-          const word = isOne ? meter?.unit_one : meter?.unit_other;
+          if (meter === undefined) throw new Error(`the meter ${used.meterId} vanished`);
           return {
             meter_id: used.meterId,
             lookup_id: used.meterKey,
-            name: meter?.name ?? used.meterKey,
+            name: meter.name,
             quantity: used.quantity.toString(),
-            text: `${formatQuantity(used.quantity, meter?.scale ?? 0)} ${word ?? ''}`.trim(),
+            text: formatUnits(used.quantity, meter),
             event_count: used.eventCount.toString(),
           };
         }),

@@ -15,7 +15,7 @@ import type { Call } from '../call.ts';
 import { flag, listOf, object, quantity, reference, text } from '../fields.ts';
 import { ApiProblem, fieldProblem, notFound } from '../problems.ts';
 import { operators, readers, route, type Route } from '../route.ts';
-import { answers, instantText, wireInstant } from './shared.ts';
+import { answers, instantText, namedIn, wireInstant } from './shared.ts';
 import { eventExample, eventToWire, UsageEventWire } from './usage-events.ts';
 
 const Correction = z
@@ -134,7 +134,7 @@ async function requestOf(call: Call, body: CorrectionInput): Promise<CorrectionR
   }
   const meters = await allMeters(call.db, call.environment);
   const quantities = body.quantities.map(({ meter_id, quantity: amount }) => ({
-    meterId: meters.find(({ id, lookup_id }) => [id, lookup_id].includes(meter_id))?.id ?? meter_id,
+    meterId: namedIn(meters, meter_id)?.id ?? meter_id,
     quantity: amount,
   }));
   const ids = quantities.map(({ meterId }) => meterId);

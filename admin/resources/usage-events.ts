@@ -31,7 +31,15 @@ import {
 } from '../fields.ts';
 import { fieldProblem } from '../problems.ts';
 import { ingesters, readers, route, type Route } from '../route.ts';
-import { answers, instantText, listOfAnswers, listExample, wireInstant } from './shared.ts';
+import {
+  answers,
+  instantText,
+  listOfAnswers,
+  listExample,
+  namedIn,
+  wireInstant,
+} from './shared.ts';
+import { subscriberIdOf } from './subscribers.ts';
 
 const DAY_MS = 86_400_000;
 const AGE_DAYS_MAX = 35;
@@ -221,7 +229,7 @@ function readUse(
 ): ExternalUsage['quantities'] | Refused {
   const used: { meter: string; quantity: number; value?: string }[] = [];
   for (const { meter_id, quantity: amount, value } of quantitiesOf(input)) {
-    const meter = meters.find(({ id, lookup_id }) => id === meter_id || lookup_id === meter_id);
+    const meter = namedIn(meters, meter_id);
     if (meter === undefined) return refuse('meter_unknown', `there is no meter ${meter_id}`);
     if (used.some((one) => one.meter === meter.lookup_id)) {
       return refuse('validation_failed', `names the meter ${meter_id} twice`);
@@ -537,22 +545,15 @@ const listEvents = route({
     example: listExample(eventExample),
   }),
   handle: async (call, { query }) => {
-    const subscriber =
-      query.subscriber_id === undefined
-        ? null
-        : await findSubscriber(call.db, call.environment, query.subscriber_id);
-    const meters = query.meter_id === undefined ? [] : await allMeters(call.db, call.environment);
-    const meter = meters.find(({ id, lookup_id }) =>
-      [id, lookup_id].includes(query.meter_id ?? ''),
-    );
+    const { meter_id } = query;
+    const meters = meter_id === undefined ? [] : await allMeters(call.db, call.environment);
     try {
       const page = await listUsageEvents(call.db, {
         environment: call.environment,
-        // An id that names nobody has no events.
-        subscriberId: subscriber?.id ?? query.subscriber_id,
+        subscriberId: await subscriberIdOf(call, query.subscriber_id),
         subscriptionId: query.subscription_id,
         periodId: query.period_id,
-        meterId: meter?.id ?? query.meter_id,
+        meterId: meter_id === undefined ? undefined : (namedIn(meters, meter_id)?.id ?? meter_id),
         fromAt: query.from,
         untilAt: query.until,
         cursor: query.cursor,

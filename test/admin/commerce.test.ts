@@ -98,6 +98,17 @@ describe('admin › what is sold beside plans', () => {
       ]);
     });
 
+    it('are meant by their id, also where another one has that id for its name', async () => {
+      const meant = await post('/tax_rates', { name: 'Z', percent: '1', lookup_id: 'zz' });
+      const id = String(meant.body['id']);
+      const other = await post('/tax_rates', { name: 'Other', percent: '2', lookup_id: id });
+      assert.equal(other.status, 201, other.text);
+      const seats = { name: 'Seats', type: 'RECURRING', amount: '1', currency: 'USD' };
+      const made = await post('/add_ons', { ...seats, lookup_id: 'taxed', tax_rates: [id] });
+      assert.deepEqual(made.body['tax_rate_ids'], [id], made.text);
+      assert.equal((await send('GET', `/tax_rates/${id}`)).body['percent'], '1');
+    });
+
     it('never change', async () => {
       await post('/tax_rates', { name: 'GST', percent: '5', lookup_id: 'gst' });
       assert.equal((await send('PATCH', '/tax_rates/gst', { percent: '5' })).status, 200);
