@@ -6,7 +6,7 @@ import { type Currency, formatMoney, type Minor } from './money.ts';
 import { formatPeriod } from './periods.ts';
 import type { Charge, UsageCharge } from './plan.ts';
 import { type Ratio, type Span, wholeRatio } from './ratio.ts';
-import { chargeIn, type Run, rowsOf, usageIn } from './runs.ts';
+import { chargeIn, hasNews, type Run, rowsOf, usageIn } from './runs.ts';
 import type { Taxation } from './tax.ts';
 import { type Totals, totalUp } from './totals.ts';
 import { type IntervalUsage, usageLines } from './usage-line.ts';
@@ -140,7 +140,7 @@ function currentLines(input: InvoiceInput): InvoiceLine[] {
 function earlierLines(run: Run, input: InvoiceInput): InvoiceLine[] {
   const lines = run.definition.charges
     .filter(isUsage)
-    .filter(({ meter }) => rowsOf(run, meter.id).thisPeriod.length > 0)
+    .filter((charge) => hasNews(run, charge))
     .flatMap((charge) => chargeLines(run, charge, 'later'));
   const text = formatPeriod(run.startMs, run.endMs, input.zone);
   return [...lines, ...overageLines(run)].map((line) => ({

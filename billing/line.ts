@@ -40,6 +40,8 @@ export type LineDetails =
       /** Quantities of the whole interval in smallest units; `before` null: nothing of it was billed before. */
       readonly before: string | null;
       readonly total: string;
+      /** Of an average over time: the level that earlier terms left standing when these began. */
+      readonly level_at_start?: string;
       /** What a package price counts by. */
       readonly package?: { readonly size: string; readonly round: 'up' | 'down' };
       /** Numbers of events, where the price has a fee for each. */

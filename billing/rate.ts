@@ -238,20 +238,45 @@ function latest(rows: readonly UsagePartial[]): UsagePartial | null {
 }
 
 function weightedSum(rows: readonly UsagePartial[], span: Span | undefined): bigint {
-  if (span === undefined || span.endMs <= span.startMs) {
+  if (span === undefined) throw new RangeError('an average over time needs a span of time');
+  return averageLevel(
+    rows.flatMap((row) => row.levels ?? []),
+    { during: span, over: span },
+  );
+}
+
+/**
+ * What levels that stand `during` a part of a span come to on the average `over` all of it, rounded once: 0 before the
+ * first one, which may have begun to stand before the part, while the last one holds to its end.
+ * @throws RangeError when the whole span is empty.
+ */
+export function averageLevel(
+  levels: readonly Level[],
+  { during, over }: { readonly during: Span; readonly over: Span },
+): bigint {
+  if (over.endMs <= over.startMs) {
     throw new RangeError('an average over time needs a span of time');
   }
-  const levels = rows
-    .flatMap((row) => row.levels ?? [])
-    .toSorted((a, b) => a.atMs - b.atMs || compare(a.quantity, b.quantity));
+  const startMs = Math.max(during.startMs, over.startMs);
+  const endMs = Math.min(during.endMs, over.endMs);
+  const sorted = inTime(levels);
   let weighted = 0n;
-  for (const [index, { atMs, quantity }] of levels.entries()) {
+  for (const [index, { atMs, quantity }] of sorted.entries()) {
     // Of two at one instant the greater comes last, and the other one lasts no time.
-    const fromMs = Math.max(atMs, span.startMs);
-    const untilMs = Math.min(levels[index + 1]?.atMs ?? span.endMs, span.endMs);
+    const fromMs = Math.max(atMs, startMs);
+    const untilMs = Math.min(sorted[index + 1]?.atMs ?? endMs, endMs);
     if (untilMs > fromMs) weighted += quantity * BigInt(untilMs - fromMs);
   }
-  return divideRounded(weighted, BigInt(span.endMs - span.startMs));
+  return divideRounded(weighted, BigInt(over.endMs - over.startMs));
+}
+
+/** The level that stands at an instant; 0 before the first one. */
+export function levelAt(levels: readonly Level[], atMs: number): bigint {
+  return inTime(levels).findLast((level) => level.atMs <= atMs)?.quantity ?? 0n;
+}
+
+function inTime(levels: readonly Level[]): readonly Level[] {
+  return levels.toSorted((a, b) => a.atMs - b.atMs || compare(a.quantity, b.quantity));
 }
 
 function compare(a: bigint, b: bigint): number {

@@ -1,6 +1,13 @@
 import type { Part } from './fees.ts';
 import type { BillableDefinition, UsageCharge } from './plan.ts';
-import { aggregate, billableUnits, type UsagePartial } from './rate.ts';
+import {
+  aggregate,
+  averageLevel,
+  billableUnits,
+  type Level,
+  levelAt,
+  type UsagePartial,
+} from './rate.ts';
 import type { Span } from './ratio.ts';
 import type { IntervalUsage } from './usage-line.ts';
 
@@ -29,6 +36,9 @@ export type PlacedRow = {
   readonly hour: { valueOf(): number };
   /** The latest event of the hour, where it is known. */
   readonly latestAt?: { valueOf(): number };
+  /** Of a row of usage. */
+  readonly meterId?: string;
+  readonly levels?: readonly Level[];
 };
 
 /** A stretch of an interval that is rated as a whole. */
@@ -43,6 +53,9 @@ export type RunSpan = Span & {
  * The runs of an interval. A stretch in which nothing was used in time is left out before neighbours of the same version
  * are joined, so that a change that is undone before anything was used changes nothing; the last one always stays. One
  * that a period ended with is joined to the next one of its version: what is due without any usage was billed with it.
+ *
+ * A level that stands is a use of the time that it stands in, though nobody says so again: such a stretch stays, unless
+ * the changes that it lies between undo one another before a period ended.
  */
 export function runsOf(
   segments: readonly Segment[],
@@ -54,15 +67,46 @@ export function runsOf(
   const stretches = joined(segments.map((segment) => spanOf(segment)));
   const last = stretches.at(-1);
   const ends = new Set(new Map(segments.map(({ periodId, id }) => [periodId, id])).values());
+  const isEnd = ({ segmentIds }: Stretch): boolean => segmentIds.some((id) => ends.has(id));
+  const levels = levelsByMeter(rows);
+  const isHeld = ({ startMs }: Stretch): boolean =>
+    levels.some((ofMeter) => levelAt(ofMeter, startMs) > 0n);
+  const isSure = (stretch: Stretch): boolean =>
+    stretch === last ||
+    stretch.segmentIds.some((id) => used.has(id)) ||
+    (isEnd(stretch) && isHeld(stretch));
+  const lasting = new Set(
+    withoutUndone(
+      stretches.filter((one) => isSure(one) || isHeld(one)),
+      isSure,
+    ),
+  );
   const kept = stretches.reduceRight<readonly Stretch[]>((after, stretch) => {
-    const { segmentIds, planVersionId } = stretch;
     const isKept =
-      stretch === last ||
-      segmentIds.some((id) => used.has(id)) ||
-      (after[0]?.planVersionId === planVersionId && segmentIds.some((id) => ends.has(id)));
+      lasting.has(stretch) || (after[0]?.planVersionId === stretch.planVersionId && isEnd(stretch));
     return isKept ? [stretch, ...after] : after;
   }, []);
   return joined(kept).map((run, index, all) => ({ ...run, isLast: index === all.length - 1 }));
+}
+
+/** Whoever comes back to a version of before took nothing on the way, as far as nothing on the way is sure. */
+function withoutUndone(
+  stretches: readonly Stretch[],
+  isSure: (stretch: Stretch) => boolean,
+): readonly Stretch[] {
+  return stretches.reduce<readonly Stretch[]>((path, stretch) => {
+    const surely = path.findLastIndex(isSure);
+    const back = path.findLastIndex(({ planVersionId }) => planVersionId === stretch.planVersionId);
+    return [...(back >= Math.max(surely, 0) ? path.slice(0, back + 1) : path), stretch];
+  }, []);
+}
+
+/** What was known in time of levels, meter by meter. */
+function levelsByMeter(rows: readonly PlacedRow[]): readonly (readonly Level[])[] {
+  const known = rows.filter((row) => row.adjustsPeriodId === '' && row.levels !== undefined);
+  return [...Map.groupBy(known, ({ meterId }) => meterId).values()].map((ofMeter) =>
+    ofMeter.flatMap(({ levels }) => levels ?? []),
+  );
 }
 
 type Stretch = Omit<RunSpan, 'isLast'>;
@@ -113,6 +157,8 @@ export type MeterUsage = {
   readonly meterId: string;
   /** What earlier runs of the interval used in time: it is gone from the included units. Default none. */
   readonly earlier?: readonly UsagePartial[];
+  /** The levels of earlier runs of the interval, in time: the last one goes on to stand in this run. Default none. */
+  readonly carried?: readonly Level[];
   /** Rows that are invoiced already. */
   readonly billedBefore: readonly UsagePartial[];
   /** Rows that this invoice is for. */
@@ -147,7 +193,7 @@ export function usageIn(
   run: Run,
   { meter }: UsageCharge,
 ): IntervalUsage & { before: bigint | null } {
-  const { billedBefore, thisPeriod } = rowsOf(run, meter.id);
+  const { billedBefore, thisPeriod, carried = [] } = rowsOf(run, meter.id);
   const all = [...billedBefore, ...thisPeriod];
   const { startMs, endMs } = run;
   const { interval, billedUntilMs } = run.levels ?? {
@@ -156,15 +202,21 @@ export function usageIn(
   };
   const quantityOf = (rows: readonly UsagePartial[], untilMs: number): bigint =>
     meter.aggregation === 'WEIGHTED_SUM'
-      ? aggregate([levelsUntil(rows, untilMs)], meter.aggregation, interval)
+      ? averageLevel([...carried, ...rows.flatMap(({ levels = [] }) => levels)], {
+          during: { startMs, endMs: untilMs },
+          over: interval,
+        })
       : notBelowZero(aggregate(rows, meter.aggregation));
-  const isBilled = run.isBegun || billedBefore.length > 0;
+  const levelAtStart = meter.aggregation === 'WEIGHTED_SUM' ? levelAt(carried, startMs) : 0n;
+  const isBilled =
+    run.isBegun || billedBefore.length > 0 || (levelAtStart > 0n && billedUntilMs > startMs);
   return {
     before: isBilled ? quantityOf(billedBefore, Math.max(billedUntilMs, startMs)) : null,
     total: quantityOf(all, endMs),
     eventsBefore: notBelowZero(aggregate(billedBefore, 'COUNT')),
     eventsTotal: notBelowZero(aggregate(all, 'COUNT')),
     minimumPart: run.minimumPart ?? null,
+    ...(levelAtStart > 0n && { levelAtStart }),
   };
 }
 
@@ -174,6 +226,7 @@ export function rowsOf({ usage }: Run, meterId: string): MeterUsage {
   return {
     meterId,
     earlier: ofMeter.flatMap((rows) => rows.earlier ?? []),
+    carried: ofMeter.flatMap((rows) => rows.carried ?? []),
     billedBefore: ofMeter.flatMap((rows) => rows.billedBefore),
     thisPeriod: ofMeter.flatMap((rows) => rows.thisPeriod),
   };
@@ -184,11 +237,12 @@ function notBelowZero(quantity: bigint): bigint {
   return quantity > 0n ? quantity : 0n;
 }
 
-/** The levels of a run as one row, zero from its end on. */
-function levelsUntil(rows: readonly UsagePartial[], untilMs: number): UsagePartial {
-  const levels = rows.flatMap((row) => row.levels ?? []).filter(({ atMs }) => atMs < untilMs);
-  const none = { quantity: 0n, eventCount: 0n, maxQuantity: 0n, latestQuantity: 0n, latestAt: 0 };
-  return { ...none, levels: [...levels, { atMs: untilMs, quantity: 0n }] };
+/** Whether an invoice of the run has something of a meter to bill: rows of its own, or a level that went on to stand. */
+export function hasNews(run: Run, charge: UsageCharge): boolean {
+  if (rowsOf(run, charge.meter.id).thisPeriod.length > 0) return true;
+  if (charge.meter.aggregation !== 'WEIGHTED_SUM') return false;
+  const { before, total } = usageIn(run, charge);
+  return total !== (before ?? 0n);
 }
 
 /**

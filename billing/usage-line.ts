@@ -30,6 +30,8 @@ export type IntervalUsage = {
   readonly minimum?: 'now' | 'later' | 'before';
   /** The part of an interval that the minimum is due for; default the whole. The maximum is never prorated. */
   readonly minimumPart?: Part | null;
+  /** WEIGHTED_SUM: what stood already when the run began; default nothing. */
+  readonly levelAtStart?: bigint;
 };
 
 /**
@@ -78,6 +80,7 @@ function usageLine(charge: UsageCharge, usage: IntervalUsage, context: LineConte
       ...(price.model === 'package' && {
         package: { size: price.package_size, round: price.round ?? 'up' },
       }),
+      ...(usage.levelAtStart !== undefined && { level_at_start: usage.levelAtStart.toString() }),
       ...(price.model === 'percentage' && {
         events_before: (usage.eventsBefore ?? 0n).toString(),
         events_total: (usage.eventsTotal ?? 0n).toString(),

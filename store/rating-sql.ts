@@ -20,7 +20,7 @@ export type RatingSources = {
   readonly partials: string;
   /** `id text, stage text, value`: what a UNIQUE_COUNT counts. */
   readonly values: string;
-  /** `id text, stage text, at timestamptz, quantity`: what a WEIGHTED_SUM weighs. */
+  /** `id text, stage text, at timestamptz, quantity`: what a WEIGHTED_SUM weighs; of `earlier` the last one goes on. */
   readonly levels: string;
 };
 
@@ -35,6 +35,9 @@ parts AS (
     ('total', ARRAY['before', 'now'])) part(name, stages)
   LEFT JOIN (SELECT DISTINCT id FROM partials WHERE stage = 'before') b ON b.id = c.id
   WHERE part.name <> 'before' OR c.is_begun OR b.id IS NOT NULL
+    OR (c.charge->'meter'->>'aggregation' = 'WEIGHTED_SUM' AND c.billed_until_at > c.start_at AND (
+      SELECT l.quantity FROM levels l WHERE l.id = c.id AND l.stage = 'earlier' AND l.at <= c.start_at
+      ORDER BY l.at DESC, l.quantity DESC LIMIT 1) > 0)
 ),
 summed AS (
   SELECT p.id, p.part, p.charge, p.aggregation, greatest(coalesce(sum(r.event_count), 0), 0)::numeric AS events,
@@ -56,11 +59,12 @@ different AS (
 ),
 held AS (
   SELECT p.id, p.part, l.quantity::numeric AS quantity,
-    ${ms('greatest(l.at, p.interval_start_at)')} AS from_ms,
+    ${ms('greatest(l.at, p.start_at, p.interval_start_at)')} AS from_ms,
     ${ms(`least(coalesce(lead(l.at) OVER (PARTITION BY p.id, p.part ORDER BY l.at, l.quantity), p.until_at),
       p.interval_end_at)`)} AS until_ms,
     ${ms('p.interval_end_at')} - ${ms('p.interval_start_at')} AS span_ms
-  FROM parts p JOIN levels l ON l.id = p.id AND l.stage = ANY (p.stages) AND l.at < p.until_at
+  FROM parts p JOIN levels l ON l.id = p.id AND (l.stage = ANY (p.stages) OR l.stage = 'earlier')
+    AND l.at < p.until_at
 ),
 weighed AS (
   SELECT id, part, div(2 * sum(quantity * (until_ms - from_ms)) + span_ms, 2 * span_ms) AS quantity

@@ -29,6 +29,8 @@ import {
 export type UsageRun = RunSpan & {
   readonly definition: PlanDefinition;
   readonly isBegun: boolean;
+  /** Late usage alone makes it a run: levels that stood then are billed by the run that its time is a part of. */
+  readonly isLateOnly: boolean;
   /** The interval of the run. */
   readonly interval: Span;
   /** Up to where earlier invoices of the interval reached. */
@@ -282,6 +284,7 @@ function usageRun(
   return {
     ...run,
     definition,
+    isLateOnly: shares.runs.every(({ startMs }) => startMs !== run.startMs),
     isBegun: ends.some((endMs) => run.startMs < endMs && endMs <= run.endMs),
     interval: {
       startMs: first.intervalStartAt.getTime(),
@@ -310,6 +313,7 @@ export function ratedRun(run: UsageRun): Run {
     return {
       meterId,
       earlier: of(run.earlier),
+      carried: run.isLateOnly ? [] : of(run.earlier).flatMap(({ levels = [] }) => levels),
       billedBefore: of(run.before),
       thisPeriod: of(run.now),
     };

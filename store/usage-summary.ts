@@ -1,11 +1,11 @@
 /** Where a subscription stands in its current period: what it used, and what the invoice would be now. */
 import type { InvoiceDraft } from '../billing/invoice.ts';
-import { aggregate } from '../billing/rate.ts';
+import { aggregate, averageLevel } from '../billing/rate.ts';
 import type { Db, Reader, Tx } from './db.ts';
 import { draftPeriodInvoice } from './period-invoice.ts';
 import { listPeriods, type Period } from './periods.ts';
 import { readSubscription } from './subscriptions.ts';
-import { usageForInterval } from './usage.ts';
+import { usageForInterval, type UsageRow } from './usage.ts';
 
 export type UpcomingInvoice = { readonly period: Period; readonly draft: InvoiceDraft };
 
@@ -49,19 +49,33 @@ export async function subscriptionUsage(
     const period = await currentPeriod(tx, subscriptionId, nowMs);
     if (period === null) return null;
     const rows = await usageForInterval(tx, subscriptionId, period.intervalIndex);
-    const own = rows.filter((row) => row.periodId === period.id && row.adjustsPeriodId === '');
-    const span = {
-      startMs: period.intervalStartAt.getTime(),
-      endMs: period.intervalEndAt.getTime(),
-    };
-    const meters = [...Map.groupBy(own, (row) => row.meterId)].map(([meterId, ofMeter]) => ({
-      meterId,
-      meterKey: ofMeter[0]?.meterKey ?? '',
-      quantity: aggregate(ofMeter, ofMeter[0]?.aggregation ?? 'SUM', span),
-      eventCount: aggregate(ofMeter, 'COUNT'),
-    }));
+    const inTime = rows.filter((row) => row.adjustsPeriodId === '');
+    const meters = [...Map.groupBy(inTime, (row) => row.meterId).values()].flatMap((ofMeter) =>
+      useOf(ofMeter, period),
+    );
     return { period, meters: meters.toSorted((a, b) => (a.meterKey < b.meterKey ? -1 : 1)) };
   });
+}
+
+/** Of an interval's rows of a meter. A level of an earlier part goes on to stand, though nobody says so again. */
+function useOf(ofMeter: readonly UsageRow[], period: Period): readonly MeterUse[] {
+  const own = ofMeter.filter((row) => row.periodId === period.id);
+  const [first] = ofMeter;
+  if (first === undefined) return [];
+  const { meterId, meterKey, aggregation } = first;
+  const eventCount = aggregate(own, 'COUNT');
+  if (aggregation !== 'WEIGHTED_SUM') {
+    if (own.length === 0) return [];
+    return [{ meterId, meterKey, quantity: aggregate(own, aggregation), eventCount }];
+  }
+  const quantity = averageLevel(
+    ofMeter.flatMap(({ levels = [] }) => levels),
+    {
+      during: { startMs: period.startAt.getTime(), endMs: period.endAt.getTime() },
+      over: { startMs: period.intervalStartAt.getTime(), endMs: period.intervalEndAt.getTime() },
+    },
+  );
+  return own.length === 0 && quantity === 0n ? [] : [{ meterId, meterKey, quantity, eventCount }];
 }
 
 async function atOneInstant<T>(db: Db, read: (tx: Tx) => Promise<T>): Promise<T> {

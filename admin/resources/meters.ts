@@ -78,7 +78,9 @@ const meterBody = object({
     aggregations,
     `How events become the quantity of an interval; SUM when absent. COUNT: their number. MAX, LATEST: the greatest, the last quantity.
 UNIQUE_COUNT: how many values differ, of requests the API keys, of use from outside what \`value\` says. WEIGHTED_SUM: each quantity is the
-level from then on, averaged over the interval. It never changes: usage was counted by it.`,
+level from then on, averaged over the interval. Within an interval a level stands until the next quantity, whatever becomes of the plan,
+and when the interval is invoiced early; every interval begins at zero, so that what still stands is to be said again. The aggregation never
+changes: usage was counted by it.`,
   ).optional(),
   usage_pricing_rules: pricingRules.nullable().optional(),
 });

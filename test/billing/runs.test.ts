@@ -4,6 +4,7 @@ import type { Aggregation, UsageCharge } from '../../billing/plan.ts';
 import type { UsagePartial } from '../../billing/rate.ts';
 import {
   chargeIn,
+  hasNews,
   type PlacedRow,
   type Run,
   runAt,
@@ -70,6 +71,66 @@ describe('billing/runs › which runs an interval has', () => {
       assert.equal(texts(versions, [...used.map((index) => row(index)), late]), expected);
     });
   }
+});
+
+describe('billing/runs › a level that stands', () => {
+  const table: readonly (readonly [string, readonly (readonly [number, bigint])[], string])[] = [
+    // Segments, the levels that were set in them, the runs.
+    ['ABC', [[0, 5n]], 'A0-10 B10-20 C20-30*'],
+    ['ABC', [[1, 5n]], 'B10-20 C20-30*'],
+    ['ABC', [[0, 0n]], 'A0-10 C20-30*'],
+    [
+      'ABCD',
+      [
+        [0, 5n],
+        [1, 0n],
+      ],
+      'A0-10 B10-20 D30-40*',
+    ],
+    // What is undone before it was billed leaves no trace, also in several steps.
+    ['ABA', [[0, 5n]], 'A0-30*'],
+    ['ABCA', [[0, 5n]], 'A0-40*'],
+    ['ABAC', [[0, 5n]], 'A0-30 C30-40*'],
+    ['ABAB', [[0, 5n]], 'A0-30 B30-40*'],
+    ['ABCBD', [[0, 5n]], 'A0-10 B10-40 D40-50*'],
+    // A period that ended with it billed it.
+    ['AB|A', [[0, 5n]], 'A0-10 B10-20 A20-30*'],
+    ['AB|BA', [[0, 5n]], 'A0-10 B10-30 A30-40*'],
+    ['AB|C', [[0, 5n]], 'A0-10 B10-20 C20-30*'],
+    ['AB|A', [[0, 0n]], 'A0-30*'],
+  ];
+  for (const [versions, set, expected] of table) {
+    it(`${versions}, ${set.map(([segment, level]) => `${level} in ${segment}`).join(', ')}: ${expected}`, () => {
+      const rows = set.map(([segment, quantity]) =>
+        row(segment, { meterId: 'mtr', levels: [{ atMs: segment * 10 + 1, quantity }] }),
+      );
+      assert.equal(texts(versions, rows), expected);
+      const late = { meterId: 'mtr', levels: [{ atMs: 2, quantity: 9n }], adjustsPeriodId: 'p0' };
+      assert.equal(texts(versions, [...rows, row(0, late)]), expected);
+    });
+  }
+});
+
+describe('billing/runs › the time of a level', () => {
+  it('is in a run in every instant, whatever changes, is undone and is cut', () => {
+    const letters = fc.array(fc.constantFrom('A', 'B', 'C'), { minLength: 1, maxLength: 9 });
+    const bars = fc.array(fc.nat(8), { maxLength: 3 });
+    fc.assert(
+      fc.property(letters, bars, fc.nat(8), fc.array(fc.nat(8)), (given, ends, from, used) => {
+        const versions = given
+          .map((letter, index) => (index > 0 && ends.includes(index) ? `|${letter}` : letter))
+          .join('');
+        const all = segments(versions);
+        const begun = Math.min(from, all.length - 1);
+        const set = row(begun, { meterId: 'mtr', levels: [{ atMs: begun * 10, quantity: 1n }] });
+        const runs = runsOf(all, [set, ...used.map((index) => row(index))]);
+        for (const { startMs } of all.slice(begun)) {
+          const holding = runs.filter((run) => run.startMs <= startMs && startMs < run.endMs);
+          assert.equal(holding.length, 1, `${versions} at ${startMs}`);
+        }
+      }),
+    );
+  });
 });
 
 describe('billing/runs › which run a row belongs to', () => {
@@ -177,5 +238,61 @@ describe('billing/runs › what was used in a run', () => {
     // 100 from 20 on: 30 of it until 50, 80 until the end.
     assert.deepEqual(of(run(0, 50)), [0n, 30n]);
     assert.deepEqual(of(run(50, 100)), [30n, 80n]);
+  });
+  it('a level of earlier terms goes on to stand, until another is set', () => {
+    const carried = [
+      { atMs: 5, quantity: 900n },
+      { atMs: 20, quantity: 100n },
+    ];
+    const levels = [{ atMs: 70, quantity: 0n }];
+    const run = (billedUntilMs: number, isSet: boolean): Run =>
+      using(
+        { carried, thisPeriod: isSet ? [{ ...partial(0n), levels }] : [] },
+        {
+          startMs: 40,
+          endMs: 100,
+          levels: { interval: { startMs: 0, endMs: 100 }, billedUntilMs },
+        },
+      );
+    const of = (given: Run): readonly unknown[] => {
+      const { before, total, levelAtStart } = usageIn(given, charge('WEIGHTED_SUM'));
+      return [before, total, levelAtStart, hasNews(given, charge('WEIGHTED_SUM'))];
+    };
+    assert.deepEqual(of(run(40, false)), [null, 60n, 100n, true]);
+    assert.deepEqual(of(run(40, true)), [null, 30n, 100n, true]);
+    assert.deepEqual(of(run(60, false)), [20n, 60n, 100n, true]);
+    // An earlier invoice billed it to its end.
+    assert.deepEqual(of(run(100, false)), [60n, 60n, 100n, false]);
+    assert.equal(hasNews(run(40, false), charge('SUM')), false);
+  });
+  it('wherever an interval is divided, its runs weigh together what the whole weighs', () => {
+    const interval = { startMs: 0, endMs: 100 };
+    const instant = fc.integer({ min: 0, max: 99 });
+    const level = fc.record({ atMs: instant, quantity: fc.bigInt({ min: 0n, max: 50n }) });
+    fc.assert(
+      fc.property(fc.array(level), fc.uniqueArray(instant), (levels, cuts) => {
+        const bounds = [0, ...cuts.toSorted((a, b) => a - b), 100];
+        // Each a hundredfold, so that nothing is rounded.
+        const all = levels.map(({ atMs, quantity }) => ({ atMs, quantity: quantity * 100n }));
+        const within = (startMs: number, endMs: number) =>
+          all.filter(({ atMs }) => startMs <= atMs && atMs < endMs);
+        const totalOf = (startMs: number, endMs: number): bigint =>
+          usageIn(
+            using(
+              {
+                carried: within(0, startMs),
+                thisPeriod: [{ ...partial(0n), levels: within(startMs, endMs) }],
+              },
+              { startMs, endMs, levels: { interval, billedUntilMs: startMs } },
+            ),
+            charge('WEIGHTED_SUM'),
+          ).total;
+        const parts = bounds.slice(1).map((endMs, index) => totalOf(bounds[index] ?? 0, endMs));
+        assert.equal(
+          parts.reduce((sum, part) => sum + part, 0n),
+          totalOf(0, 100),
+        );
+      }),
+    );
   });
 });

@@ -164,6 +164,7 @@ function inTypeScript(given: Card): Answer {
       {
         meterId: 'mtr',
         earlier: rowsAt('earlier'),
+        carried: rowsAt('earlier').flatMap(({ levels = [] }) => levels),
         billedBefore: rowsAt('before'),
         thisPeriod: rowsAt('now'),
       },
