@@ -1,7 +1,7 @@
 import { decimalOf, grouped, plainText } from './decimal.ts';
 
 /** Credits are counted in micro-credits: integers of a millionth, up to 10^15 − 1. */
-export const microPerCredit = 1_000_000n;
+const microPerCredit = 1_000_000n;
 export const microMax = 999_999_999_999_999n;
 
 /** Decimal credits to micro-credits: `12.5` → 12500000n. Null when it is anything but 0 … 999999999.999999. */

@@ -239,18 +239,3 @@ function lateLines(late: LateUsage, { zone }: InvoiceInput): InvoiceLine[] {
     asAdjustment(line, periodText),
   );
 }
-
-/** One text for one content: keys sorted, integers as strings. Its digest tells whether two invoices are the same. */
-export function canonicalInvoice(draft: InvoiceDraft): string {
-  return canonicalJson(draft);
-}
-
-function canonicalJson(value: unknown): string {
-  if (typeof value === 'bigint') return JSON.stringify(value.toString());
-  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
-  if (typeof value === 'object' && value !== null) {
-    const entries = Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1));
-    return `{${entries.map(([key, item]) => `${JSON.stringify(key)}:${canonicalJson(item)}`).join(',')}}`;
-  }
-  return JSON.stringify(value) ?? 'null';
-}

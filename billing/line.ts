@@ -1,4 +1,4 @@
-import { formatCreditUnits, microPerCredit } from './credits.ts';
+import { formatCreditUnits } from './credits.ts';
 import { decimal, decimalOf } from './decimal.ts';
 import type { Fee } from './fees.ts';
 import { type Currency, formatAmount, formatUnitPrice, type Minor, roundToMinor } from './money.ts';
@@ -198,15 +198,6 @@ export function overageLine(
 /** The price of one credit past the balance: the overage's own rate, else the plan's credit price; null = not sold. */
 export function overagePrice(terms: CreditTerms): string | null {
   return terms.overage?.credit_price ?? terms.credit_price;
-}
-
-/**
- * What a number of credits costs at a price per credit, rounded once (a top-up).
- * @throws RangeError when the price is not a plain decimal.
- */
-export function priceOfCredits(micro: bigint, creditPrice: string, currency: Currency): Minor {
-  const credits = decimalOf(micro).dividedBy(decimalOf(microPerCredit));
-  return roundToMinor(credits.times(decimal(creditPrice)), currency);
 }
 
 /** The line of a late use: it names the period that it belongs to. */

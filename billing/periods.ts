@@ -60,12 +60,22 @@ export function anniversaryAt(
   recurrence: Recurrence,
   atMs: number,
 ): { readonly startMs: number; readonly endMs: number } {
-  const roughMs = roughLengthMs[recurrence.unit] * recurrence.count;
   const of = (n: number): number => anniversary(anchorMs, zone, recurrence, n);
-  let n = Math.floor((atMs - anchorMs) / roughMs);
-  while (of(n) > atMs) n -= 1;
-  while (of(n + 1) <= atMs) n += 1;
+  const n = lastAt(atMs, roughIndex(anchorMs, recurrence, atMs), of);
   return { startMs: of(n), endMs: of(n + 1) };
+}
+
+/** The number of the last boundary at or before an instant, sought from a guess up or down. */
+function lastAt(atMs: number, guess: number, boundaryOf: (n: number) => number): number {
+  let n = guess;
+  while (boundaryOf(n) > atMs) n -= 1;
+  while (boundaryOf(n + 1) <= atMs) n += 1;
+  return n;
+}
+
+/** As if every month had 30 days and every year 365: near enough to seek from. */
+function roughIndex(anchorMs: number, { unit, count }: Recurrence, atMs: number): number {
+  return Math.floor((atMs - anchorMs) / (roughLengthMs[unit] * count));
 }
 
 /**
@@ -105,14 +115,6 @@ export function firstBillDate(startMs: number, day: number, zone: string): numbe
 }
 
 /**
- * When a trial ends and the first fee falls due: that many local days later, at the same time of day.
- * @throws RangeError for a zone that is unknown.
- */
-export function trialEnd(startMs: number, days: number, zone: string): number {
-  return localTime(startMs, zone).plus({ day: days }).toMillis();
-}
-
-/**
  * The number of the interval that an instant belongs to (start inclusive, end exclusive).
  * @throws RangeError when the instant lies before the anchor.
  */
@@ -123,11 +125,9 @@ export function intervalIndexAt(
   atMs: number,
 ): number {
   if (atMs < anchorMs) throw new RangeError('the instant lies before the anchor');
-  const roughMs = roughLengthMs[recurrence.unit] * recurrence.count;
-  let n = Math.max(0, Math.floor((atMs - anchorMs) / roughMs));
-  while (n > 0 && boundary(anchorMs, zone, recurrence, n) > atMs) n -= 1;
-  while (boundary(anchorMs, zone, recurrence, n + 1) <= atMs) n += 1;
-  return n;
+  return lastAt(atMs, roughIndex(anchorMs, recurrence, atMs), (n) =>
+    boundary(anchorMs, zone, recurrence, n),
+  );
 }
 
 const hourMs = 3_600_000;

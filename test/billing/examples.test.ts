@@ -8,7 +8,6 @@ import {
   calendarIntervalAt,
   firstBillDate,
   intervalIndexAt,
-  trialEnd,
 } from '../../billing/periods.ts';
 import type { BillableDefinition } from '../../billing/plan.ts';
 import { thresholdInvoice } from '../../billing/progressive.ts';
@@ -81,8 +80,9 @@ describe('billing › examples › the local day decides', () => {
     ]);
   });
 
+  const tenDays = { unit: 'day', count: 10 } as const;
   it('ten days of trial, then what is left of the calendar month: 17 of 31 days', () => {
-    const end = trialEnd(utc('2024-03-05T12:12'), 10, 'UTC');
+    const end = boundary(utc('2024-03-05T12:12'), 'UTC', tenDays, 1);
     assert.equal(end, utc('2024-03-15T12:12'));
     const month = calendarIntervalAt(end, 'UTC', monthly);
     assert.deepEqual(
@@ -94,7 +94,7 @@ describe('billing › examples › the local day decides', () => {
 
   it('a trial keeps its time of day where the clocks change', () => {
     assert.equal(
-      trialEnd(utc('2024-03-05T17:00'), 10, 'America/New_York'),
+      boundary(utc('2024-03-05T17:00'), 'America/New_York', tenDays, 1),
       utc('2024-03-15T16:00'),
     );
   });
