@@ -1,5 +1,5 @@
 import type { Discount } from './discount.ts';
-import type { Minor } from './money.ts';
+import { type Minor, sumOf } from './money.ts';
 import { divideRounded } from './ratio.ts';
 import { taxBreakdown, type Taxation, type TaxLine } from './tax.ts';
 
@@ -83,10 +83,7 @@ type Credited = {
 function creditedUpTo(invoice: CreditableInvoice, credited: readonly Minor[]): Credited {
   const lines = invoice.lines.map((line, position) => {
     const amountMinor = credited[position] ?? 0n;
-    const discount = invoice.discounts.reduce(
-      (sum, { shares }) => sum + (shares[position] ?? 0n),
-      0n,
-    );
+    const discount = sumOf(invoice.discounts.map(({ shares }) => shares[position] ?? 0n));
     return { amountMinor, discountMinor: partOf(discount, amountMinor, line.amountMinor) };
   });
   const net = lines.map(({ amountMinor, discountMinor }, position) => ({
@@ -117,9 +114,9 @@ function noteBetween(earlier: Credited, now: Credited): CreditNote {
     baseMinor: tax.baseMinor - (earlier.taxes[index]?.baseMinor ?? 0n),
     amountMinor: tax.amountMinor - (earlier.taxes[index]?.amountMinor ?? 0n),
   }));
-  const subtotalMinor = lines.reduce((sum, line) => sum + line.amountMinor, 0n);
-  const discountMinor = lines.reduce((sum, line) => sum + line.discountMinor, 0n);
-  const taxMinor = taxes.reduce((sum, tax) => sum + tax.amountMinor, 0n);
+  const subtotalMinor = sumOf(lines.map((line) => line.amountMinor));
+  const discountMinor = sumOf(lines.map((line) => line.discountMinor));
+  const taxMinor = sumOf(taxes.map((tax) => tax.amountMinor));
   return {
     lines: lines.filter((line) => line.amountMinor !== 0n),
     subtotalMinor,

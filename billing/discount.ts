@@ -1,4 +1,4 @@
-import { allocate, type Minor } from './money.ts';
+import { allocate, type Minor, sumOf } from './money.ts';
 import { divideRounded, ratioOf } from './ratio.ts';
 
 /** A discount that a subscriber holds. Line coupons are taken first, then invoice coupons, each in the order given. */
@@ -83,8 +83,8 @@ export function discountLines(
       return isLeft && isOn(coupon, line) && amount > 0n ? amount : 0n;
     });
     const amountMinor = lesser(
-      discountOn(sum(weights), coupon.off),
-      sum(left.filter((_, index) => isOn(coupon, lines[index]))),
+      discountOn(sumOf(weights), coupon.off),
+      sumOf(left.filter((_, index) => isOn(coupon, lines[index]))),
     );
     const shares = allocate(amountMinor, weights);
     for (const [index, share] of shares.entries()) left[index] = (left[index] ?? 0n) - share;
@@ -105,13 +105,13 @@ export function byCoupon(discounts: readonly Discount[]): Discount[] {
     const [first] = parts;
     if (first === undefined) return [];
     const shares = first.shares.map((_, index) =>
-      sum(parts.map((part) => part.shares[index] ?? 0n)),
+      sumOf(parts.map((part) => part.shares[index] ?? 0n)),
     );
     return [
       {
         couponId,
         name: first.name,
-        amountMinor: sum(parts.map((part) => part.amountMinor)),
+        amountMinor: sumOf(parts.map((part) => part.amountMinor)),
         shares,
       },
     ];
@@ -130,10 +130,6 @@ function isOn({ on }: Coupon, line: DiscountableLine | undefined): boolean {
 function lesser(a: Minor, b: Minor): Minor {
   const least = a < b ? a : b;
   return least > 0n ? least : 0n;
-}
-
-function sum(amounts: readonly Minor[]): Minor {
-  return amounts.reduce((total, amount) => total + amount, 0n);
 }
 
 /**

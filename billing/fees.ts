@@ -74,6 +74,45 @@ export type FeeStretch = Span & {
   readonly proration: Proration;
 };
 
+/** A stretch with the recurring fees of its version that are billed in arrears, or in advance. */
+export function feeStretch(
+  stretch: Span & { readonly planVersionId: string; readonly definition: PlanDefinition },
+  when: 'arrears' | 'advance',
+): FeeStretch {
+  const { definition, planVersionId, startMs, endMs } = stretch;
+  return {
+    ...{ planVersionId, startMs, endMs },
+    proration: prorationOf(definition),
+    charges: definition.charges.flatMap((charge) =>
+      charge.kind === 'recurring' && (charge.bill_in ?? 'arrears') === when ? [charge] : [],
+    ),
+  };
+}
+
+/** What a plan charges once, with the first invoice of a subscription. */
+export function onceFees(
+  { charges }: Pick<PlanDefinition, 'charges'>,
+  planVersionId: string,
+): readonly Fee[] {
+  return charges.flatMap((charge): readonly Fee[] =>
+    charge.kind === 'one_time'
+      ? [
+          {
+            kind: 'one_time',
+            chargeId: charge.id,
+            planVersionId,
+            name: charge.display_name,
+            amountMinor: BigInt(charge.amount_minor),
+            quantity: 1n,
+            part: null,
+            covers: null,
+            isAhead: false,
+          },
+        ]
+      : [],
+  );
+}
+
 /**
  * What is still to be billed of recurring fees: of each stretch the time that no line covers. Parts without a day (or a
  * second, as the plan has it) are left out, and parts of one fee that only such a part lies between are one.

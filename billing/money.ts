@@ -3,6 +3,11 @@ import { decimal, type Decimal, decimalOf, Exact, grouped, plainText, tenTo } fr
 /** An amount of money: an integer of the currency's smallest unit (cents, yen, fils). Its currency stands beside it. */
 export type Minor = bigint;
 
+/** The sum of amounts of one currency; nothing, of none. */
+export function sumOf(amounts: readonly Minor[]): Minor {
+  return amounts.reduce((sum, amount) => sum + amount, 0n);
+}
+
 /** No single amount may exceed it; the ledger's column refuses more. */
 export const minorMax: Minor = 999_999_999_999_999n;
 

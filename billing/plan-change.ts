@@ -1,6 +1,6 @@
 import { discountOn, type Off } from './discount.ts';
-import { type InvoiceLine } from './line.ts';
-import { type Currency, formatAmount, formatMoney, type Minor } from './money.ts';
+import type { InvoiceLine } from './line.ts';
+import { type Currency, formatAmount, formatMoney, type Minor, sumOf } from './money.ts';
 import type { BillableDefinition, PlanDefinition } from './plan.ts';
 import { prorate, type Proration, type Ratio, ratioLeft, ratioText, type Span } from './ratio.ts';
 
@@ -51,8 +51,8 @@ export function changeAmounts(
 
 /**
  * The credit lines and then the charge lines of a change; none for a fee of nothing, or for less than a day (or a second)
- * of it. A fee that discounts take whole has its line: its time is billed. Undoing a change at the same instant gives the opposite amounts: what is then paid for is the rest of the
- * interval.
+ * of it. A fee that discounts take whole has its line: its time is billed. Undoing a change at the same instant gives the
+ * opposite amounts: what is then paid for is the rest of the interval.
  * @throws RangeError when the change lies after one of the spans.
  */
 export function changeLines(change: FeeChange): InvoiceLine[] {
@@ -137,8 +137,7 @@ type ChangeableDefinition = Pick<PlanDefinition, 'interval'> &
 
 /** The sum of the recurring fees of a whole interval. */
 export function recurringFee({ charges }: Pick<BillableDefinition, 'charges'>): Minor {
-  return charges.reduce(
-    (sum, charge) => sum + (charge.kind === 'recurring' ? BigInt(charge.amount_minor) : 0n),
-    0n,
+  return sumOf(
+    charges.map((charge) => (charge.kind === 'recurring' ? BigInt(charge.amount_minor) : 0n)),
   );
 }

@@ -1,8 +1,9 @@
 import { formatCreditUnits } from './credits.ts';
 import type { Coupon } from './discount.ts';
-import { dueFees, type FeeInterval, type FeeStretch } from './fees.ts';
+import { dueFees, type Fee, feeStretch, onceFees } from './fees.ts';
 import { assembleInvoice, type InvoiceDraft, type InvoiceInput } from './invoice.ts';
 import type { InvoiceLine } from './line.ts';
+import { sumOf } from './money.ts';
 import { boundary, calendarIntervalAt, recurrenceOf } from './periods.ts';
 import type { Charge, PlanDefinition } from './plan.ts';
 import { formatQuantity } from './quantity.ts';
@@ -95,13 +96,18 @@ export type IntervalSimulation = {
 export function simulateInterval(of: IntervalSimulation): InvoiceDraft {
   const { definition, planVersionId, zone, use } = of;
   const [interval, next] = intervalsFrom(of);
+  const feesOf = (span: Span, when: 'arrears' | 'advance'): readonly Fee[] =>
+    dueFees([feeStretch({ planVersionId, definition, ...span }, when)], {
+      ...{ interval: span, whole: span, zone },
+      ...{ lines: [], isAhead: when === 'advance' },
+    });
   const draft = assembleInvoice({
     zone,
     ...interval,
     fees: [
-      ...onceFees(of),
-      ...feesOf(of, { interval, whole: interval, zone }, 'arrears'),
-      ...feesOf(of, { interval: next, whole: next, zone }, 'advance'),
+      ...(of.isFirst ? onceFees(definition, planVersionId) : []),
+      ...feesOf(interval, 'arrears'),
+      ...feesOf(next, 'advance'),
     ],
     current: {
       planVersionId,
@@ -128,12 +134,12 @@ export function simulateInterval(of: IntervalSimulation): InvoiceDraft {
 /** Fees in advance of the interval itself were billed before it, and count. */
 function commitmentOf({ commitment_minor, charges }: PlanDefinition): InvoiceInput['commitment'] {
   if (commitment_minor === undefined) return null;
-  const billedMinor = charges.reduce(
-    (sum, charge) =>
+  const billedMinor = sumOf(
+    charges.map((charge) =>
       charge.kind === 'recurring' && charge.bill_in === 'advance'
-        ? sum + BigInt(charge.amount_minor)
-        : sum,
-    0n,
+        ? BigInt(charge.amount_minor)
+        : 0n,
+    ),
   );
   return { commitmentMinor: BigInt(commitment_minor), billedMinor };
 }
@@ -150,43 +156,6 @@ function intervalsFrom({ definition, zone, startMs }: IntervalSimulation): reado
     { startMs, endMs },
     { startMs: endMs, endMs: nextEndMs },
   ];
-}
-
-function feesOf(
-  { definition, planVersionId }: IntervalSimulation,
-  span: FeeInterval,
-  when: 'arrears' | 'advance',
-): ReturnType<typeof dueFees> {
-  const stretch: FeeStretch = {
-    ...span.interval,
-    planVersionId,
-    proration: definition.proration ?? 'day',
-    charges: definition.charges.flatMap((charge) =>
-      charge.kind === 'recurring' && (charge.bill_in ?? 'arrears') === when ? [charge] : [],
-    ),
-  };
-  return dueFees([stretch], { ...span, lines: [], isAhead: when === 'advance' });
-}
-
-function onceFees(of: IntervalSimulation): ReturnType<typeof dueFees> {
-  if (!of.isFirst) return [];
-  return of.definition.charges.flatMap((charge) =>
-    charge.kind === 'one_time'
-      ? [
-          {
-            kind: 'one_time' as const,
-            chargeId: charge.id,
-            planVersionId: of.planVersionId,
-            name: charge.display_name,
-            amountMinor: BigInt(charge.amount_minor),
-            quantity: 1n,
-            part: null,
-            covers: null,
-            isAhead: false,
-          },
-        ]
-      : [],
-  );
 }
 
 function overageOf({ definition, use, overageMicro }: IntervalSimulation): bigint {

@@ -1,4 +1,4 @@
-import type { Minor } from './money.ts';
+import { type Minor, sumOf } from './money.ts';
 import { divideRounded, type Ratio, ratioOf } from './ratio.ts';
 
 /** A tax on prices. `percent` is a plain decimal: `19`, `8.875`. */
@@ -40,7 +40,7 @@ export type TaxableLine = { readonly chargeId?: string | null; readonly amountMi
  * same one where name and percentage are the same; rows stand in the order in which the lines name them.
  */
 export function taxBreakdown(lines: readonly TaxableLine[], taxation: Taxation): TaxLine[] {
-  const total = lines.reduce((sum, line) => sum + line.amountMinor, 0n);
+  const total = sumOf(lines.map((line) => line.amountMinor));
   if (taxation.kind === 'exempt') return [{ ...noTax, baseMinor: total, amountMinor: 0n }];
   if (taxation.kind === 'reverse_charge') {
     return [{ ...reverseCharge, baseMinor: total, amountMinor: 0n }];
@@ -53,7 +53,7 @@ export function taxBreakdown(lines: readonly TaxableLine[], taxation: Taxation):
   const distinct = distinctRates([...general, ...rated.flatMap((line) => line.rates)]);
   const rows = distinct.map((rate) => {
     const itsLines = rated.filter((line) => line.rates.some((other) => isSame(rate, other)));
-    const baseMinor = itsLines.reduce((sum, line) => sum + line.amountMinor, 0n);
+    const baseMinor = sumOf(itsLines.map((line) => line.amountMinor));
     const amountMinor =
       taxation.kind === 'exclusive' ? taxOn(baseMinor, rate.percent) : taxContained(itsLines, rate);
     return { ...rate, baseMinor, amountMinor };

@@ -1,5 +1,5 @@
 import { afterDiscounts, type Coupon, type Discount, discountLines } from './discount.ts';
-import type { Minor } from './money.ts';
+import { type Minor, sumOf } from './money.ts';
 import { taxBreakdown, type Taxation, type TaxLine } from './tax.ts';
 
 /** What happens to the lines of an invoice, in this order: discounts, tax, account balance. */
@@ -47,9 +47,9 @@ export function totalUp(
     lines.map(({ chargeId }, index) => ({ chargeId, amountMinor: left[index] ?? 0n })),
     taxation,
   );
-  const subtotalMinor = sum(lines.map((line) => line.amountMinor));
-  const discountMinor = sum(discounts.map((discount) => discount.amountMinor));
-  const taxMinor = sum(taxes.map((tax) => tax.amountMinor));
+  const subtotalMinor = sumOf(lines.map((line) => line.amountMinor));
+  const discountMinor = sumOf(discounts.map((discount) => discount.amountMinor));
+  const taxMinor = sumOf(taxes.map((tax) => tax.amountMinor));
   const taxIncluded = taxation.kind === 'inclusive';
   const totalMinor = subtotalMinor - discountMinor + (taxIncluded ? 0n : taxMinor);
   const balanceAppliedMinor = balanceFor(totalMinor, balanceMinor);
@@ -74,8 +74,4 @@ export function totalUp(
 export function balanceFor(totalMinor: Minor, balanceMinor: Minor): Minor {
   if (balanceMinor < 0n) throw new RangeError('an account balance is never negative');
   return totalMinor < balanceMinor ? totalMinor : balanceMinor;
-}
-
-function sum(amounts: readonly Minor[]): Minor {
-  return amounts.reduce((total, amount) => total + amount, 0n);
 }

@@ -2,8 +2,8 @@
 import {
   type CoveringLine,
   type FeeInterval,
+  feeStretch,
   type FeeStretch,
-  prorationOf,
   wholeInterval,
 } from '../billing/fees.ts';
 import type { PlanDefinition } from '../billing/plan.ts';
@@ -89,13 +89,7 @@ export function stretchesOf(
   { stretches }: Pick<FeeTerms, 'stretches'>,
   when: 'arrears' | 'advance',
 ): readonly FeeStretch[] {
-  return stretches.map(({ definition, ...stretch }) => ({
-    ...stretch,
-    proration: prorationOf(definition),
-    charges: definition.charges.flatMap((charge) =>
-      charge.kind === 'recurring' && (charge.bill_in ?? 'arrears') === when ? [charge] : [],
-    ),
-  }));
+  return stretches.map((stretch) => feeStretch(stretch, when));
 }
 
 /** A line that says which time it is for, and what was really paid by it. */

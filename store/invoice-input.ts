@@ -4,6 +4,7 @@ import {
   dueFees,
   type Fee,
   heldPart,
+  onceFees,
   type Part,
   prorationOf,
 } from '../billing/fees.ts';
@@ -252,22 +253,8 @@ async function oneTimeFees(
   const terms = await feeTermsOf(db, { subscription, periods, intervalIndex });
   const [first] = terms.stretches;
   if (first === undefined) return [];
-  return first.definition.charges.flatMap((charge): readonly Fee[] =>
-    charge.kind !== 'one_time' || billed.billedOnce.has(charge.id)
-      ? []
-      : [
-          {
-            kind: 'one_time',
-            chargeId: charge.id,
-            planVersionId: first.planVersionId,
-            name: charge.display_name,
-            amountMinor: BigInt(charge.amount_minor),
-            quantity: 1n,
-            part: null,
-            covers: null,
-            isAhead: false,
-          },
-        ],
+  return onceFees(first.definition, first.planVersionId).filter(
+    ({ chargeId }) => !billed.billedOnce.has(chargeId),
   );
 }
 
