@@ -1,60 +1,65 @@
 import { anniversaryAt, calendarDaysBetween, firstBillDate } from '../../billing/periods.ts';
+import type { Given } from './given.ts';
 import type { Fields } from './read.ts';
-import {
-  instantIn,
-  intervalOf,
-  listOf,
-  optionalText,
-  textOf,
-  timeAt,
-  timeOf,
-  zoneOf,
-} from './values.ts';
+import { type Every, instantIn, intervalOf, spelledTime, timeAt, zoneOf } from './times.ts';
+import { countIn, integerIn, nameOf, textOf } from './values.ts';
 
-/** Each date that is expected is answered by the boundary at or before it. */
-function anchored(spelling: string): (input: Fields, expect: Fields) => Fields {
-  return (input, expect) => {
-    const zone = zoneOf(input);
-    const anchorMs = instantIn(input, 'anchor');
-    const every = intervalOf(spelling, Number(optionalText(input, 'count') ?? '1'));
-    const boundaryAt = (date: string): number =>
-      anniversaryAt(anchorMs, zone, every, timeOf(date, zone).endOf('day').toMillis()).startMs;
-    return { dates: listOf(expect, 'dates').map((date) => timeAt(boundaryAt(date), input)) };
+/**
+ * What `anchor.monthly`, `anchor.quarterly`, … ask: each date that is expected is answered by the boundary at or before its
+ * end. A list may leave boundaries out.
+ * @throws RangeError when the word is no interval.
+ */
+export function anchored(word: string): (given: Given, expect: Fields) => Fields {
+  const once = intervalOf(word, 1);
+  return (given, expect) => {
+    const zone = zoneOf(given);
+    const anchorMs = instantIn(given, 'anchor');
+    const every = { unit: once.unit, count: once.count * countIn(given, 'count') };
+    const boundaryAt = (ms: number): number => anniversaryAt(anchorMs, zone, every, ms).startMs;
+    return { dates: datesOf(expect, zone).map((ms) => timeAt(boundaryAt(ms), given)) };
   };
 }
 
-function periodAt(input: Fields): Fields {
-  const every = intervalOf(textOf(input, 'interval'), Number(optionalText(input, 'count') ?? '1'));
+/** The instants at which expected dates are asked about: of a day the last one. */
+function datesOf({ dates }: Fields, zone: string): readonly number[] {
+  if (!Array.isArray(dates) || dates.length === 0)
+    throw new TypeError('expect.dates lists nothing');
+  return dates.map((text: unknown) => {
+    const time = typeof text === 'string' ? spelledTime(text, zone) : null;
+    if (time === null) throw new TypeError('expect.dates holds something else than dates');
+    if (time.kind !== 'date') return time.ms;
+    return anniversaryAt(time.ms, zone, { unit: 'day', count: 1 }, time.ms).endMs - 1;
+  });
+}
+
+function everyOf(given: Given): Every {
+  return intervalOf(textOf(given, 'interval'), countIn(given, 'count'));
+}
+
+function periodAt(given: Given): Fields {
   const { startMs, endMs } = anniversaryAt(
-    instantIn(input, 'anchor'),
-    zoneOf(input),
-    every,
-    instantIn(input, 'at'),
+    instantIn(given, 'anchor'),
+    zoneOf(given),
+    everyOf(given),
+    instantIn(given, 'at'),
   );
-  return { period: [timeAt(startMs, input), timeAt(endMs, input)] };
+  const [start, end] = [timeAt(startMs, given), timeAt(endMs, given)];
+  return { period: [start, end], start, end };
 }
 
-function daysBetween(input: Fields): Fields {
-  const from = input['from_'] === undefined ? 'from' : 'from_';
+function daysBetween(given: Given): Fields {
+  const from = nameOf(given, ['from_', 'from']) ?? 'from_';
   return {
-    days: calendarDaysBetween(instantIn(input, from), instantIn(input, 'to'), zoneOf(input)),
+    days: calendarDaysBetween(instantIn(given, from), instantIn(given, 'to'), zoneOf(given)),
   };
 }
 
-function firstBill(input: Fields): Fields {
-  const day = Number(textOf(input, 'billCycleDay'));
-  return { first: timeAt(firstBillDate(instantIn(input, 'start'), day, zoneOf(input)), input) };
+function firstBill(given: Given): Fields {
+  const day = Number(integerIn(given, 'billCycleDay'));
+  return { first: timeAt(firstBillDate(instantIn(given, 'start'), day, zoneOf(given)), given) };
 }
 
 export const calendarRunners = {
-  'anchor.hourly': anchored('hour'),
-  'anchor.daily': anchored('day'),
-  'anchor.weekly': anchored('week'),
-  'anchor.monthly': anchored('month'),
-  'anchor.quarterly': anchored('quarter'),
-  'anchor.semiannual': anchored('semiannual'),
-  'anchor.yearly': anchored('year'),
-  'anchor.annual': anchored('year'),
   'period.at': periodAt,
   'days.dst': daysBetween,
   first_bill_date: firstBill,

@@ -3,70 +3,73 @@ import { allocate, formatAmount, type Minor, roundToMinor } from '../../billing/
 import { divideRounded, ratioOf } from '../../billing/ratio.ts';
 import { taxBreakdown } from '../../billing/tax.ts';
 import { totalUp } from '../../billing/totals.ts';
+import type { Given } from './given.ts';
 import type { Fields } from './read.ts';
-import { currencyOf, integerIn, listOf, minorIn, optionalText, textOf } from './values.ts';
+import { currencyOf, flagIn, integerIn, minorIn, numbersIn, percentIn } from './values.ts';
 
-function spelled(minor: Minor, input: Fields): string {
-  return formatAmount(minor, currencyOf(input));
+function spelled(minor: Minor, given: Given): string {
+  return formatAmount(minor, currencyOf(given));
 }
 
-function rounded(input: Fields): Fields {
-  return { amount: spelled(minorIn(input, 'amount'), input) };
+function rounded(given: Given): Fields {
+  return { amount: spelled(minorIn(given, 'amount'), given) };
 }
 
-function sumOfRounded(input: Fields): Fields {
-  const code = currencyOf(input);
-  const sum = listOf(input, 'lines').reduce((total, line) => total + roundToMinor(line, code), 0n);
-  return { subtotal: spelled(sum, input), total: spelled(sum, input) };
+function sumOfRounded(given: Given): Fields {
+  const code = currencyOf(given);
+  const sum = numbersIn(given, 'lines').reduce(
+    (total, line) => total + roundToMinor(line, code),
+    0n,
+  );
+  return { subtotal: spelled(sum, given), total: spelled(sum, given) };
 }
 
 /** Weights may be decimals: they are brought to integers of one scale. */
-function allocated(input: Fields): Fields {
-  const weights = listOf(input, 'weights').map(ratioOf);
+function allocated(given: Given): Fields {
+  const weights = numbersIn(given, 'weights').map(ratioOf);
   const scale = weights.reduce(
     (most, { denominator }) => (denominator > most ? denominator : most),
     1n,
   );
   const integers = weights.map(({ numerator, denominator }) => numerator * (scale / denominator));
-  const parts = allocate(minorIn(input, 'amount'), integers);
-  return { parts: parts.map((part) => spelled(part, input)) };
+  const parts = allocate(minorIn(given, 'amount'), integers);
+  return { parts: parts.map((part) => spelled(part, given)) };
 }
 
-function discounted(input: Fields): Fields {
-  const price = minorIn(input, 'price');
-  const discount = discountOn(price, offOf(input));
-  return { discount: spelled(discount, input), final: spelled(price - discount, input) };
+function discounted(offOf: (given: Given) => Off): (given: Given) => Fields {
+  return (given) => {
+    const price = minorIn(given, 'price');
+    const discount = discountOn(price, offOf(given));
+    return { discount: spelled(discount, given), final: spelled(price - discount, given) };
+  };
 }
 
-function offOf(input: Fields): Off {
-  const percent = optionalText(input, 'percent');
-  return percent === null
-    ? { kind: 'fixed', amountMinor: minorIn(input, 'off') }
-    : { kind: 'percent', percent };
-}
-
-function taxed(input: Fields): Fields {
-  const kind = input['inclusive'] === true ? 'inclusive' : 'exclusive';
-  const baseMinor = minorIn(input, 'base');
+function taxed(given: Given): Fields {
+  const kind = flagIn(given, 'inclusive') ? 'inclusive' : 'exclusive';
+  const baseMinor = minorIn(given, 'base');
   const [row] = taxBreakdown([{ amountMinor: baseMinor }], {
     kind,
-    rates: { general: [{ name: 'Tax', percent: textOf(input, 'rate') }] },
+    rates: { general: [{ name: 'Tax', percent: percentIn(given, 'rate') }] },
   });
   const tax = row?.amountMinor ?? 0n;
+  const isIncluded = kind === 'inclusive';
   return {
-    tax: spelled(tax, input),
-    total: spelled(kind === 'inclusive' ? baseMinor : baseMinor + tax, input),
+    tax: spelled(tax, given),
+    net: spelled(isIncluded ? baseMinor - tax : baseMinor, given),
+    total: spelled(isIncluded ? baseMinor : baseMinor + tax, given),
   };
 }
 
 /** Money that a subscriber has with the operator pays an invoice of lines that were rounded one by one. */
-function cappedAtTotal(input: Fields): Fields {
-  const lines = listOf(input, 'lineCentsExact').map((cents) => {
+function cappedAtTotal(given: Given): Fields {
+  // Amounts of the smallest unit are the same in every currency; one that cannot be billed in is refused all the same.
+  currencyOf(given);
+  const lines = numbersIn(given, 'lineCentsExact').map((cents) => {
     const { numerator, denominator } = ratioOf(cents);
     return { chargeId: null, amountMinor: divideRounded(numerator, denominator) };
   });
-  const wallet = integerIn(input, 'walletCents');
-  const percent = optionalText(input, 'taxRate') ?? '0';
+  const wallet = integerIn(given, 'walletCents');
+  const percent = given.has('taxRate') ? percentIn(given, 'taxRate') : '0';
   const totals = totalUp(lines, {
     coupons: [],
     taxation: { kind: 'exclusive', rates: { general: [{ name: 'Tax', percent }] } },
@@ -85,8 +88,11 @@ export const moneyRunners = {
   'money.round': rounded,
   'money.sum_of_rounded': sumOfRounded,
   'money.allocate': allocated,
-  'discount.percent': discounted,
-  'discount.fixed': discounted,
+  'discount.percent': discounted((given) => ({
+    kind: 'percent',
+    percent: percentIn(given, 'percent'),
+  })),
+  'discount.fixed': discounted((given) => ({ kind: 'fixed', amountMinor: minorIn(given, 'off') })),
   'tax.round': taxed,
   'credits.cap_at_total': cappedAtTotal,
 } as const;

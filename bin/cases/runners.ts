@@ -1,20 +1,65 @@
-import type { Fields } from './read.ts';
-import { calendarRunners } from './calendar.ts';
+import { anchored, calendarRunners } from './calendar.ts';
 import { changeRunners } from './changes.ts';
+import { differences, isErrorExpected, spell } from './compare.ts';
+import { Given } from './given.ts';
 import { moneyRunners } from './money.ts';
 import { priceRunners } from './prices.ts';
+import { prorationRunners } from './proration.ts';
+import { type Example, type Fields, spellJson } from './read.ts';
 
 /** What production code answers to an input; `expect` only tells which dates are asked for. */
-export type Runner = (input: Fields, expect: Fields) => Fields;
+type Runner = (given: Given, expect: Fields) => Fields;
 
 const runners: Readonly<Record<string, Runner>> = {
   ...moneyRunners,
   ...priceRunners,
   ...calendarRunners,
   ...changeRunners,
+  ...prorationRunners,
 };
 
-/** Null for a kind that nothing answers. */
-export function runnerOf(kind: string): Runner | null {
-  return Object.hasOwn(runners, kind) ? (runners[kind] ?? null) : null;
+/** Kinds whose conventions are not ours, and what is done instead. */
+const otherwise: Readonly<Record<string, string>> = {
+  'proration.fixed30': 'a day is a part of the real days of its period',
+  'proration.day_inclusive_end': 'a period ends before its end, and the day of a change is new',
+  'proration.day_exclusive': 'a part of a period is an exact fraction, which nothing rounds',
+  'proration.max_consumption': 'what was used of an allowance gives no part of a fee back',
+  'units.round': 'a quantity is rated as it was counted',
+};
+
+/** What differs from what an example expects, in words; one that expects an error passes when the rules refuse its input. */
+export function faultsOf({ kind, input, expect }: Example): readonly string[] {
+  const run = runnerOf(kind);
+  if (run === null) return [unanswered(kind)];
+  const given = new Given(input);
+  try {
+    const actual = run(given, expect);
+    if (isErrorExpected(expect)) {
+      return [`expected ${spellJson(expect)}, got an answer: ${spell(actual)}`];
+    }
+    const unread = given.unread().map((name) => `no rule of ${kind} reads ${name}`);
+    return [...differences(actual, expect), ...unread];
+  } catch (error) {
+    if (isErrorExpected(expect) && error instanceof RangeError) return [];
+    const message = error instanceof Error ? error.message : String(error);
+    return [`expected ${spellJson(expect)}, got the error: ${message}`];
+  }
+}
+
+/** Null for a kind that nothing answers. Any interval may follow `anchor.`. */
+function runnerOf(kind: string): Runner | null {
+  if (Object.hasOwn(runners, kind)) return runners[kind] ?? null;
+  const word = /^anchor\.(.+)$/.exec(kind)?.[1];
+  if (word === undefined) return null;
+  try {
+    return anchored(word);
+  } catch {
+    return null;
+  }
+}
+
+function unanswered(kind: string): string {
+  const rule = Object.hasOwn(otherwise, kind) ? otherwise[kind] : undefined;
+  const why = rule === undefined ? '' : `; our rule is another one: ${rule}`;
+  return `no rule of billing/ answers the kind ${kind}${why}`;
 }

@@ -1,6 +1,4 @@
-import { DateTime } from 'luxon';
-
-import { decimal, type Decimal } from '../../billing/decimal.ts';
+import { decimal, type Decimal, Exact, plainText } from '../../billing/decimal.ts';
 import {
   type Currency,
   isCurrency,
@@ -8,143 +6,147 @@ import {
   type Minor,
   roundToMinor,
 } from '../../billing/money.ts';
-import type { IntervalUnit } from '../../billing/plan.ts';
 import type { Ratio } from '../../billing/ratio.ts';
 import { ratioOf } from '../../billing/ratio.ts';
-import type { Fields } from './read.ts';
+import type { Given } from './given.ts';
+import { JsonNumber } from './read.ts';
 
-/** A text or a number of an input, as text. @throws TypeError when it is neither. */
-export function textOf(input: Fields, name: string): string {
-  const value = input[name];
+/** Exponents are bounded, so that no short text becomes a number of a million digits. */
+const number = /^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?$/;
+
+/**
+ * The plain decimal that a text or a number of a file means, exactly: `1E-14`, `+5`, `1e3`, `-0` are how some programs
+ * write theirs. Null for anything else.
+ */
+export function plainNumber(value: unknown): string | null {
+  const text = value instanceof JsonNumber ? value.source : value;
+  if (typeof text !== 'string' || !number.test(text.trim())) return null;
+  return plainText(new Exact(text.trim()));
+}
+
+/** A text, or a number as text. @throws TypeError when it is neither. */
+export function textOf(given: Given, name: string): string {
+  const value = given.take(name);
+  if (value === null) throw new TypeError(`${given.pathOf(name)} is missing`);
   if (typeof value === 'string') return value.trim();
-  if (typeof value === 'number') return plainNumber(value);
-  throw new TypeError(`input.${name} is ${value === undefined ? 'missing' : 'no text or number'}`);
+  const plain = plainNumber(value);
+  if (plain === null) throw new TypeError(`${given.pathOf(name)} is no text or number`);
+  return plain;
 }
 
 /** `textOf`, or null when the field is absent or null. */
-export function optionalText(input: Fields, name: string): string | null {
-  const value = input[name];
-  return value === undefined || value === null ? null : textOf(input, name);
+export function optionalText(given: Given, name: string): string | null {
+  return given.has(name) ? textOf(given, name) : null;
 }
 
-/** JSON numbers without exponents: 1e-7 → 0.0000001. */
-function plainNumber(value: number): string {
-  const text = String(value);
-  return /e/i.test(text) ? value.toFixed(20).replace(/\.?0+$/, '') : text;
+/**
+ * A number as a plain decimal.
+ * @throws RangeError for a text that says something else: no rule takes such a value. TypeError for no text at all.
+ */
+export function numberIn(given: Given, name: string): string {
+  const text = textOf(given, name);
+  const plain = plainNumber(text);
+  if (plain === null) {
+    throw new RangeError(`${given.pathOf(name)} is no number: ${JSON.stringify(text)}`);
+  }
+  return plain;
 }
 
-/** A list of texts or numbers. @throws TypeError */
-export function listOf(input: Fields, name: string): readonly string[] {
-  const value = input[name];
-  if (!Array.isArray(value)) throw new TypeError(`input.${name} is no list`);
-  return value.map((item: unknown) => textOf({ item }, 'item'));
+/** `numberIn`, or null when the field is absent or null. */
+export function optionalNumber(given: Given, name: string): string | null {
+  return given.has(name) ? numberIn(given, name) : null;
 }
 
-export function decimalIn(input: Fields, name: string): Decimal {
-  return decimal(textOf(input, name));
+/** A list of numbers as plain decimals. @throws RangeError, or TypeError when it is no list. */
+export function numbersIn(given: Given, name: string): readonly string[] {
+  return itemsOf(given, name).map((item, index) => {
+    const plain = plainNumber(item);
+    if (plain === null) throw new RangeError(`${given.pathOf(name)}[${index}] is no number`);
+    return plain;
+  });
 }
 
-/** An integer. @throws TypeError */
-export function integerIn(input: Fields, name: string): bigint {
-  return integerOf(textOf(input, name), name);
+function itemsOf(given: Given, name: string): readonly unknown[] {
+  const value = given.take(name);
+  if (!Array.isArray(value)) throw new TypeError(`${given.pathOf(name)} is no list`);
+  return value;
 }
 
-/** `integerIn`, zero when the field is absent or null. */
-export function integerOr0(input: Fields, name: string): bigint {
-  return optionalText(input, name) === null ? 0n : integerIn(input, name);
+/** Which of several names for one thing an input uses; null for none. @throws TypeError when it uses two of them. */
+export function nameOf(given: Given, names: readonly string[]): string | null {
+  const used = names.filter((name) => given.has(name));
+  const [first = null, second] = used;
+  if (second !== undefined) throw new TypeError(`the input says ${used.join(' and ')}`);
+  return first;
 }
 
-function integerOf(text: string, name: string): bigint {
-  const value = decimal(text);
-  if (!value.isInteger()) throw new TypeError(`input.${name} is no integer: ${text}`);
+export function decimalIn(given: Given, name: string): Decimal {
+  return decimal(numberIn(given, name));
+}
+
+/** An integer. @throws RangeError */
+export function integerIn(given: Given, name: string): bigint {
+  const value = decimalIn(given, name);
+  if (!value.isInteger()) {
+    throw new RangeError(`${given.pathOf(name)} is no integer: ${value.toFixed()}`);
+  }
   return BigInt(value.toFixed(0));
 }
 
-/** The currency of an input, USD when it names none. */
-export function currencyOf(input: Fields): Currency {
-  const code = (optionalText(input, 'currency') ?? 'USD').toUpperCase();
-  if (!isCurrency(code)) throw new TypeError(`the currency ${code} is not in the table`);
+/** `integerIn`, zero when the field is absent or null. */
+export function integerOr0(given: Given, name: string): bigint {
+  return given.has(name) ? integerIn(given, name) : 0n;
+}
+
+/** An integer that counts something, 1 when the field is absent or null. @throws RangeError when it counts nothing. */
+export function countIn(given: Given, name: string): number {
+  const count = given.has(name) ? Number(integerIn(given, name)) : 1;
+  if (!Number.isSafeInteger(count) || count < 1) {
+    throw new RangeError(`${given.pathOf(name)} is no count from 1: ${count}`);
+  }
+  return count;
+}
+
+/** True or false; false when the field is absent or null. @throws TypeError */
+export function flagIn(given: Given, name: string): boolean {
+  const value = given.take(name) ?? false;
+  if (typeof value !== 'boolean') {
+    throw new TypeError(`${given.pathOf(name)} is neither true nor false`);
+  }
+  return value;
+}
+
+/** The currency of an input, USD when it names none. @throws RangeError when nobody can be billed in it. */
+export function currencyOf(given: Given): Currency {
+  const code = (optionalText(given, 'currency') ?? 'USD').toUpperCase();
+  if (!isCurrency(code)) throw new RangeError(`the currency ${code} is not in the table`);
   return code;
 }
 
 /** An amount of major units, rounded once to minor ones. */
-export function minorIn(input: Fields, name: string): Minor {
-  return roundToMinor(decimalIn(input, name), currencyOf(input));
+export function minorIn(given: Given, name: string): Minor {
+  return roundToMinor(decimalIn(given, name), currencyOf(given));
 }
 
-export function major(minor: Minor, input: Fields): Decimal {
-  return majorOf(minor, currencyOf(input));
+export function major(minor: Minor, given: Given): Decimal {
+  return majorOf(minor, currencyOf(given));
 }
 
-/** `15/30`, or a plain decimal. */
-export function ratioIn(input: Fields, name: string): Ratio {
-  const text = textOf(input, name);
+/** `8.875`, `8.875%` or 8.875. @throws RangeError */
+export function percentIn(given: Given, name: string): string {
+  const plain = plainNumber(textOf(given, name).replace(/\s*%$/, ''));
+  if (plain === null) throw new RangeError(`${given.pathOf(name)} is no percentage`);
+  return plain;
+}
+
+/** `15/30`, or a decimal. @throws RangeError */
+export function ratioIn(given: Given, name: string): Ratio {
+  const text = textOf(given, name);
   const match = /^([0-9]+)\s*\/\s*([1-9][0-9]*)$/.exec(text);
-  if (match === null) return ratioOf(text);
-  return { numerator: BigInt(match[1] ?? ''), denominator: BigInt(match[2] ?? '') };
-}
-
-/** The zone of an input, UTC when it names none. */
-export function zoneOf(input: Fields): string {
-  return optionalText(input, 'tz') ?? optionalText(input, 'timezone') ?? 'UTC';
-}
-
-/** A date, or an instant with or without seconds and offset; without an offset it is local time of the zone. */
-export function timeOf(text: string, zone: string): DateTime<true> {
-  const time = DateTime.fromISO(text.trim().replace(' ', 'T'), { zone });
-  if (!time.isValid) throw new TypeError(`no date or instant: ${text}`);
-  return time;
-}
-
-export function instantIn(input: Fields, name: string): number {
-  return timeOf(textOf(input, name), zoneOf(input)).toMillis();
-}
-
-/** The time of an instant in the input's zone, which is compared with the spelling that is expected. */
-export function timeAt(ms: number, input: Fields): DateTime {
-  return DateTime.fromMillis(ms, { zone: zoneOf(input) });
-}
-
-type Every = { readonly unit: IntervalUnit; readonly count: number };
-
-const words: Readonly<Record<string, Every>> = {
-  hour: { unit: 'hour', count: 1 },
-  hourly: { unit: 'hour', count: 1 },
-  day: { unit: 'day', count: 1 },
-  daily: { unit: 'day', count: 1 },
-  week: { unit: 'week', count: 1 },
-  weekly: { unit: 'week', count: 1 },
-  biweekly: { unit: 'week', count: 2 },
-  month: { unit: 'month', count: 1 },
-  monthly: { unit: 'month', count: 1 },
-  quarter: { unit: 'month', count: 3 },
-  quarterly: { unit: 'month', count: 3 },
-  semi_annual: { unit: 'month', count: 6 },
-  semiannual: { unit: 'month', count: 6 },
-  biannual: { unit: 'month', count: 6 },
-  annual: { unit: 'year', count: 1 },
-  year: { unit: 'year', count: 1 },
-  yearly: { unit: 'year', count: 1 },
-};
-const dateUnits: Readonly<Record<string, IntervalUnit>> = {
-  Y: 'year',
-  M: 'month',
-  W: 'week',
-  D: 'day',
-};
-
-/** `P1M`, `PT1H`, `month`, `months`, `quarterly`; `count` multiplies it. */
-export function intervalOf(spelling: string, count: number): Every {
-  const iso = /^P(?:([0-9]+)([YMWD])|T([0-9]+)H)$/.exec(spelling.toUpperCase());
-  if (iso !== null) {
-    const [, dates, unit = '', hours] = iso;
-    return {
-      unit: dateUnits[unit] ?? 'hour',
-      count: Number(dates ?? hours) * count,
-    };
+  if (match !== null) {
+    return { numerator: BigInt(match[1] ?? ''), denominator: BigInt(match[2] ?? '') };
   }
-  const name = spelling.toLowerCase().replaceAll('-', '_');
-  const every = words[name] ?? words[name.replace(/s$/, '')];
-  if (every === undefined) throw new TypeError(`no interval: ${spelling}`);
-  return { unit: every.unit, count: every.count * count };
+  const plain = plainNumber(text);
+  if (plain === null) throw new RangeError(`${given.pathOf(name)} is no ratio: ${text}`);
+  return ratioOf(plain);
 }

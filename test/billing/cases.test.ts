@@ -3,23 +3,23 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { differences } from '../../bin/cases/compare.ts';
 import { readExamples } from '../../bin/cases/read.ts';
-import { runnerOf } from '../../bin/cases/runners.ts';
+import { runFiles } from '../../bin/cases/run.ts';
+import { faultsOf } from '../../bin/cases/runners.ts';
 
-/** Worked examples of the field (`cases/*.json`), run through the production code. */
+/** Worked examples of the field (`cases/*.json`) and our own (`cases/own.json`), run through the production code. */
 const folder = new URL('cases/', import.meta.url);
 
-describe('billing › worked examples of the field', () => {
+describe('billing › worked examples', () => {
   for (const name of readdirSync(folder)) {
     const read = readExamples(readFileSync(new URL(name, folder), 'utf8'));
     assert.ok(read.kind === 'ok', name);
-    for (const { id, kind, input, expect, runnable } of read.examples) {
-      if (!runnable) continue;
-      it(`${kind} ${id}`, () => {
-        const run = runnerOf(kind);
-        assert.ok(run !== null, `no runner for ${kind}`);
-        assert.deepEqual(differences(run(input, expect), expect), []);
+    for (const entry of read.entries) {
+      if (entry.kind === 'skipped') continue;
+      assert.ok(entry.kind === 'example', `${name} holds a malformed case`);
+      const { example } = entry;
+      it(`${example.kind} ${example.id}`, () => {
+        assert.deepEqual(faultsOf(example), []);
       });
     }
   }
@@ -34,18 +34,23 @@ describe('billing › the runner of examples', () => {
     rmSync(files, { recursive: true, force: true });
   });
 
-  function run(...contents: readonly string[]) {
-    const paths = contents.map((content, index) => {
+  function write(...contents: readonly string[]): readonly string[] {
+    return contents.map((content, index) => {
       const path = join(files, `${index}.json`);
       writeFileSync(path, content);
       return path;
     });
-    const program = new URL('../../bin/cases.ts', import.meta.url).pathname;
-    const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...paths], {
-      encoding: 'utf8',
-    });
-    return { status, lines: stdout.trim().split('\n'), stderr };
   }
+  function runPaths(paths: readonly string[]) {
+    const lines: string[] = [];
+    const complaints: string[] = [];
+    const isGood = runFiles(paths, files, {
+      say: (line) => lines.push(line),
+      complain: (line) => complaints.push(line),
+    });
+    return { isGood, lines, complaints };
+  }
+  const run = (...contents: readonly string[]) => runPaths(write(...contents));
   const example = (kind: string, input: object, expect: object, runnable = true) => ({
     ...{ id: 'one', kind, input, expect, runnable },
   });
@@ -62,7 +67,7 @@ describe('billing › the runner of examples', () => {
       'FAILED one (no.such.kind): no rule of billing/ answers the kind no.such.kind',
       '1 passed, 2 failed, 1 skipped',
     ]);
-    assert.equal(result.status, 1);
+    assert.ok(!result.isGood);
   });
 
   it('ends well when nothing fails', () => {
@@ -78,7 +83,7 @@ describe('billing › the runner of examples', () => {
       { amount: '1.235' },
     );
     const result = run(file(hours, yen, dinar));
-    assert.deepEqual([result.status, result.lines], [0, ['3 passed, 0 failed, 0 skipped']]);
+    assert.deepEqual([result.isGood, result.lines], [true, ['3 passed, 0 failed, 0 skipped']]);
   });
 
   it('names a field that nothing works out, an input that is missing, and a refusal that was expected', () => {
@@ -88,29 +93,169 @@ describe('billing › the runner of examples', () => {
         example('money.round', {}, { amount: '1.00' }),
         example('money.allocate', { amount: '1', weights: [0] }, { error: true }),
         example('money.allocate', { amount: '1', weights: [1] }, { error: true }),
-        example('money.round', { amount: '1' }, {}),
+        example('money.allocate', { amount: '1', weights: [1] }, { error: false, parts: [1] }),
+        example('money.round', { amount: '1' }, { note: 'a remark is no expectation' }),
       ),
     );
     assert.deepEqual(result.lines, [
       'FAILED one (money.round): no rule works out colour',
       'FAILED one (money.round): expected {"amount":"1.00"}, got the error: input.amount is missing',
-      'FAILED one (money.allocate): expected an error, got an answer',
+      'FAILED one (money.allocate): expected {"error":true}, got an answer: parts ["1.00"]',
       'FAILED one (money.round): nothing is expected',
+      '2 passed, 4 failed, 0 skipped',
+    ]);
+  });
+
+  it('has one line for a case, with all that differs', () => {
+    const input = { price: '10', off: '3', currency: 'USD' };
+    const result = run(file(example('discount.fixed', input, { discount: '4.00', final: 6.5 })));
+    assert.deepEqual(result.lines, [
+      'FAILED one (discount.fixed): discount: expected "4.00", actual "3.00"; final: expected 6.5, actual "7.00"',
+      '0 passed, 1 failed, 0 skipped',
+    ]);
+  });
+
+  it('fails a case with a field that no rule reads, and lets remarks and nulls pass', () => {
+    const tier = { upTo: null, unit: '2', flat: '0' };
+    const volume = (more: object, inTier: object = {}) =>
+      example(
+        'price.volume',
+        { tiers: [{ ...tier, ...inTier }], quantity: '3', ...more },
+        { amount: '6' },
+      );
+    const result = run(
+      file(
+        volume({ note: 'three', source: 'x', _comment: 'y', currency: null, discount: null }),
+        volume({ cap: '5', maximum: '7' }),
+        volume({ packageSize: 10 }),
+        volume({ alreadyBilledQuantity: '1' }, { percent: '3' }),
+        example(
+          'price.stairstep',
+          { tiers: [{ ...tier, flat: '6' }], quantity: '3' },
+          { amount: '6' },
+        ),
+      ),
+    );
+    assert.deepEqual(result.lines, [
+      'FAILED one (price.volume): expected {"amount":"6"}, got the error: the input says maximum and cap',
+      'FAILED one (price.volume): no rule of price.volume reads input.packageSize',
+      'FAILED one (price.volume): no rule of price.volume reads input.alreadyBilledQuantity; no rule of price.volume reads input.tiers[0].percent',
+      'FAILED one (price.stairstep): expected {"amount":"6"}, got the error: a step has no unit price',
       '1 passed, 4 failed, 0 skipped',
     ]);
   });
 
-  it('fails clearly on files that it cannot read', () => {
+  it('reads numbers as they are spelled, whether they are numbers or texts of the file', () => {
+    const json = (input: string, expect: string): string =>
+      `{"id": "one", "kind": "money.round", "runnable": true, "input": ${input}, "expect": ${expect}}`;
+    const cases = [
+      json('{"amount": 12345678901234567890.125}', '{"amount": 12345678901234567890.13}'),
+      json('{"amount": 12345678901234567890.125}', '{"amount": 12345678901234567890.12}'),
+      json('{"amount": 0.00499999999999999999999999999}', '{"amount": "0"}'),
+      json('{"amount": "+1E-2"}', '{"amount": 1e-2}'),
+      json('{"amount": 1e3, "currency": "jpy"}', '{"amount": "1000.0"}'),
+    ];
+    assert.deepEqual(run(`\uFEFF{"cases": [${cases.join(',')}]}`).lines, [
+      'FAILED one (money.round): amount: expected 12345678901234567890.12, actual "12345678901234567890.13"',
+      '4 passed, 1 failed, 0 skipped',
+    ]);
+  });
+
+  it('takes what a clock shows twice for both, and names no zone or interval that is none', () => {
+    const period = (input: object, expect: readonly string[]) =>
+      example('period.at', { interval: 'day', ...input }, { period: expect });
+    const tz = 'America/New_York';
+    const winter = { tz, anchor: '2024-01-01T01:30', at: '2024-11-03T12:00' };
+    const result = run(
+      file(
+        period(winter, ['2024-11-03T01:30', '2024-11-04T01:30']),
+        period(winter, ['2024-11-03T06:30Z', '2024-11-04T06:30Z']),
+        period(winter, ['2024-11-03', '2024-11-04']),
+        period(winter, ['2024-11-03T01:29', '2024-11-04T01:30']),
+        period({ ...winter, tz: 'Mars/Phobos' }, ['2024-11-03', '2024-11-04']),
+        period({ ...winter, interval: 'P0D' }, ['2024-11-03', '2024-11-04']),
+        period({ ...winter, at: '1730635200' }, ['2024-11-03', '2024-11-04']),
+      ),
+    );
+    const expected = 'expected {"period":["2024-11-03","2024-11-04"]}, got the error:';
+    assert.deepEqual(result.lines, [
+      'FAILED one (period.at): period: expected ["2024-11-03T01:29","2024-11-04T01:30"], actual ["2024-11-03T01:30:00.000-05:00", "2024-11-04T01:30:00.000-05:00"]',
+      `FAILED one (period.at): ${expected} there is no zone Mars/Phobos`,
+      `FAILED one (period.at): ${expected} no interval: P0D`,
+      `FAILED one (period.at): ${expected} input.at is no date or instant: 1730635200`,
+      '3 passed, 4 failed, 0 skipped',
+    ]);
+  });
+
+  it('says of a kind with another convention which rule is ours', () => {
+    const other = example('proration.fixed30', { price: '19.95' }, { amount: '5.32' });
+    assert.match(
+      run(file(other)).lines[0] ?? '',
+      /no rule of billing\/ answers the kind proration\.fixed30; our rule is another one: .*real days/,
+    );
+  });
+
+  it('fails a case of the wrong shape, and runs the others', () => {
+    const good = example('money.round', { amount: '1' }, { amount: '1.00' });
+    const result = run(
+      file(
+        [],
+        { id: 'a', runnable: true },
+        { ...good, input: 'x' },
+        { ...good, id: 7, expect: null },
+        { ...good, runnable: 'yes' },
+        { runnable: false, input: 'x' },
+        good,
+      ),
+      '{"cases": [1, null]}',
+    );
+    assert.deepEqual(result.lines, [
+      'FAILED cases[0]: it is no object',
+      'FAILED a: it lacks a text "kind"',
+      'FAILED one: it lacks an object "input"',
+      'FAILED cases[3]: it lacks an object "expect"',
+      'FAILED one: "runnable" is neither true nor false',
+      'FAILED cases[0]: it is no object',
+      'FAILED cases[1]: it is no object',
+      '1 passed, 7 failed, 1 skipped',
+    ]);
+    assert.ok(!result.isGood);
+  });
+
+  it('fails clearly on files that it cannot read, and runs the others', () => {
+    const good = file(example('money.round', { amount: '1' }, { amount: '1.00' }));
     for (const [content, why] of [
-      ['{', /it is not JSON/],
-      ['[]', /it has no list "cases"/],
-      [JSON.stringify({ cases: [{ id: 'a', runnable: true }] }), /cases\[0\] lacks/],
+      ['{', /0\.json: it is not JSON/],
+      ['[]', /0\.json: it has no list "cases"/],
+      ['{"cases": {}}', /0\.json: it has no list "cases"/],
     ] as const) {
-      const result = run(content);
-      assert.match(result.stderr, why);
-      assert.equal(result.status, 1);
-      assert.deepEqual(result.lines, ['0 passed, 0 failed, 0 skipped']);
+      const result = run(content, good);
+      assert.match(result.complaints.join(), why);
+      assert.ok(!result.isGood);
+      assert.deepEqual(result.lines, ['1 passed, 0 failed, 0 skipped']);
     }
-    assert.match(run().stderr, /usage/);
+    const missing = runPaths([join(files, 'nowhere.json')]);
+    assert.match(missing.complaints.join(), /nowhere\.json: ENOENT/);
+    assert.deepEqual([missing.isGood, missing.lines], [false, ['0 passed, 0 failed, 0 skipped']]);
+    assert.match(run().complaints.join(), /usage/);
+  });
+
+  it('says it all as a program, from where npm was called, with its end in the exit code', () => {
+    const round = (amount: string) => example('money.round', { amount: '1' }, { amount });
+    write(file(round('1.00')), file(round('2.00')));
+    const program = new URL('../../bin/cases.ts', import.meta.url).pathname;
+    const end = (...paths: readonly string[]) => {
+      const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...paths], {
+        encoding: 'utf8',
+        env: { ...process.env, INIT_CWD: files },
+      });
+      return [status, stdout.trim().split('\n').at(-1), stderr !== ''];
+    };
+    assert.deepEqual(end('0.json'), [0, '1 passed, 0 failed, 0 skipped', false]);
+    assert.deepEqual(end('0.json', '1.json', 'nowhere.json'), [
+      1,
+      '1 passed, 1 failed, 0 skipped',
+      true,
+    ]);
   });
 });
