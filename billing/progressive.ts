@@ -1,5 +1,7 @@
+import type { InvoiceInput } from './invoice.ts';
 import type { InvoiceLine } from './line.ts';
 import type { Minor } from './money.ts';
+import type { Span } from './ratio.ts';
 
 /** A threshold that the usage of an interval has reached, and what to invoice for it. */
 export type ThresholdInvoice = { readonly thresholdMinor: Minor; readonly amountMinor: Minor };
@@ -22,6 +24,20 @@ export function thresholdInvoice(
   );
   if (highest === null) return null;
   return { thresholdMinor: highest, amountMinor: usage.ratedMinor - usage.billedMinor };
+}
+
+/** An invoice's input as if its period ended at an instant: a level that stands costs nothing yet for the time to come. */
+export function usedUntil(input: InvoiceInput, atMs: number): InvoiceInput {
+  const until = <Of extends Span>(run: Of): Of => ({
+    ...run,
+    // No run is without time: of one that lies ahead a millisecond is left, which costs nothing.
+    endMs: Math.max(run.startMs + 1, Math.min(run.endMs, atMs)),
+  });
+  return {
+    ...input,
+    current: until(input.current),
+    earlier: input.earlier.map((run) => until(run)),
+  };
 }
 
 /**

@@ -155,7 +155,7 @@ async function keepReconciling(of: {
       log.error({ err: error }, 'looking for missing workflows failed');
     }
     try {
-      const asked = await cutAtThresholds({ db, askClose: askCloseWith(client) }, new Date());
+      const { asked } = await cutAtThresholds({ db, askClose: askCloseWith(client) }, new Date());
       if (asked > 0) log.info({ asked }, 'periods have reached their thresholds and are cut');
     } catch (error) {
       log.error({ err: error }, 'looking for periods at their thresholds failed');

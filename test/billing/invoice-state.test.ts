@@ -7,9 +7,17 @@ import {
   standing,
   withdraw,
 } from '../../billing/invoice-state.ts';
-import { thresholdInvoice, usageCost } from '../../billing/progressive.ts';
+import { assembleInvoice, type InvoiceInput } from '../../billing/invoice.ts';
+import { thresholdInvoice, usageCost, usedUntil } from '../../billing/progressive.ts';
+import type { BillableDefinition, MeterDefinition, UsageCharge } from '../../billing/plan.ts';
+import { january, runOf } from './bill.ts';
 
 const number = 'INV-2025-0042';
+const inputOf = (runs: Pick<InvoiceInput, 'earlier' | 'current'>): InvoiceInput => ({
+  ...{ zone: 'UTC', ...january, fees: [], late: [], minimum: 'later', commitment: null },
+  ...{ coupons: [], balanceMinor: 0n, taxation: { kind: 'exclusive', rates: { general: [] } } },
+  ...runs,
+});
 
 describe('billing/invoice-state', () => {
   const open = finalize({ state: 'draft' }, { number, amountDueMinor: 1n, atMs: 5 });
@@ -113,6 +121,42 @@ describe('billing/progressive', () => {
     assert.equal(thresholdInvoice([20n, 50n, 60n], usage)?.thresholdMinor, 60n);
     assert.equal(thresholdInvoice([20n], { ratedMinor: 19n, billedMinor: 0n }), null);
     assert.equal(thresholdInvoice([], usage), null);
+  });
+  it('a level that stands costs what it has cost so far', () => {
+    const meter: MeterDefinition = {
+      ...{ id: 'mtr', key: 'seats', name: 'Seats', unit_one: 'seat', unit_other: 'seats' },
+      ...{ scale: 0, aggregation: 'WEIGHTED_SUM' },
+    };
+    const price = { model: 'per_unit', unit_price: '1' } as const;
+    const charge: UsageCharge = {
+      ...{ kind: 'usage', id: 'chg', display_name: 'Seats', meter, price, included_units: '0' },
+    };
+    const definition: BillableDefinition = { currency: 'USD', credits: null, charges: [charge] };
+    const { startMs } = january;
+    const days = (n: number): number => startMs + n * 86_400_000;
+    const row = { quantity: 0n, eventCount: 1n, maxQuantity: 0n, latestQuantity: 0n, latestAt: 0 };
+    const levels = [{ atMs: startMs, quantity: 31n }];
+    const levelsOf = { interval: january, billedUntilMs: startMs };
+    const usage = [{ meterId: 'mtr', billedBefore: [], thisPeriod: [{ ...row, levels }] }];
+    const run = (from: number, until: number) =>
+      runOf(definition, {
+        ...{ startMs: days(from), endMs: days(until), levels: levelsOf },
+        usage:
+          from === 0
+            ? usage
+            : [{ meterId: 'mtr', carried: levels, billedBefore: [], thisPeriod: [] }],
+      });
+    const input = inputOf({ earlier: [run(0, 10)], current: run(10, 31) });
+    const costAt = (day: number): bigint =>
+      usageCost(assembleInvoice(usedUntil(input, days(day))).lines);
+    assert.deepEqual([0, 5, 10, 12, 31, 40].map(costAt), [
+      0n,
+      500n,
+      1_000n,
+      1_200n,
+      3_100n,
+      3_100n,
+    ]);
   });
   it('usage, what a maximum takes off it, and overage count; fees, minimums and late usage do not', () => {
     const flat = { model: 'flat' } as const;

@@ -882,6 +882,12 @@ TABLE tax_rates
   CONSTRAINT tax_rates_percent_check CHECK (((percent ~ '^(0|[1-9][0-9]{0,2})(\.[0-9]{1,6})?$'::text) AND ((percent)::numeric <= (100)::numeric)))
   CONSTRAINT tax_rates_pkey PRIMARY KEY (id)
 
+TABLE threshold_looks
+  subscription_id text NOT NULL
+  mark text NOT NULL
+  CONSTRAINT threshold_looks_pkey PRIMARY KEY (subscription_id)
+  CONSTRAINT threshold_looks_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
+
 TABLE top_ups
   id text NOT NULL
   environment text NOT NULL

@@ -89,6 +89,7 @@ export async function publish(db: Db, world: World, terms: Terms): Promise<strin
     ...{ currency: definition.currency, billing_time: definition.billing_time },
     ...{ interval_unit: definition.interval.unit, interval_count: definition.interval.count },
     definition: JSON.stringify(definition),
+    invoice_threshold_minor: definition.invoice_threshold_minor ?? null,
   });
   return id;
 }

@@ -254,11 +254,13 @@ describe('workflows/subscription › change of plan', function () {
       const at = new Date((await environment.currentTimeMs()) + 1000);
       await seedUsage(rig.db, { subscriptionId, meterId: world.meterId, at, quantity });
     };
-    const look = async (): Promise<number> =>
-      cutAtThresholds(
+    const look = async (): Promise<number> => {
+      const { asked } = await cutAtThresholds(
         { db: rig.db, askClose: askCloseWith(rig.client) },
         new Date(await environment.currentTimeMs()),
       );
+      return asked;
+    };
     await sleepUntil(environment, (await environment.currentTimeMs()) + 60_000);
     assert.equal(await look(), 0);
     await use(599n);
