@@ -2,9 +2,10 @@
 import type { InvoiceDraft } from '../billing/invoice.ts';
 import { aggregate, averageLevel } from '../billing/rate.ts';
 import type { Db, Reader, Tx } from './db.ts';
+import { invoiceAdvanceFees } from './fees-ahead.ts';
 import { draftPeriodInvoice } from './period-invoice.ts';
 import { listPeriods, type Period } from './periods.ts';
-import { readSubscription } from './subscriptions.ts';
+import { lockSubscription, readSubscription } from './subscriptions.ts';
 import { usageForInterval, type UsageRow } from './usage.ts';
 
 export type UpcomingInvoice = { readonly period: Period; readonly draft: InvoiceDraft };
@@ -18,12 +19,35 @@ export async function upcomingInvoice(
   subscriptionId: string,
   nowMs: number,
 ): Promise<UpcomingInvoice | null> {
+  const next = await currentPeriod(db, subscriptionId, nowMs);
+  if (next !== null && next.seq === 0 && next.startAt.getTime() > nowMs) {
+    return { period: next, draft: await draftOnceBegun(db, subscriptionId, next) };
+  }
   return atOneInstant(db, async (tx) => {
     const period = await currentPeriod(tx, subscriptionId, nowMs);
     if (period === null) return null;
     const subscription = await readSubscription(tx, subscriptionId);
     return { period, draft: await draftPeriodInvoice(tx, subscription, period) };
   });
+}
+
+/**
+ * Before a subscription begins, its first fees in advance are still to be invoiced: they use coupons and the account
+ * balance, and count towards a commitment. So they are, and it is taken back. Nothing is written.
+ */
+async function draftOnceBegun(
+  db: Db,
+  subscriptionId: string,
+  period: Period,
+): Promise<InvoiceDraft> {
+  const tx = await db.transaction();
+  try {
+    const subscription = await lockSubscription(tx, subscriptionId);
+    await invoiceAdvanceFees(tx, subscription, { period, now: period.startAt });
+    return await draftPeriodInvoice(tx, subscription, period);
+  } finally {
+    await tx.rollback();
+  }
 }
 
 /** One meter in the current period, in its smallest unit. */

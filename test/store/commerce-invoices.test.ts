@@ -284,6 +284,18 @@ describe('store: invoices with coupons, add-ons and taxes', () => {
       assert.deepEqual(sums(await close(id, 1)), [9900n, 1881n, 11_781n]);
     });
 
+    it('before the subscription begins, the estimate of its first month counts on the first fee', async () => {
+      const id = await subscribe({}, { billIn: 'advance' });
+      const voucher = await seedCoupon(db, { amount_minor: 12_000n, duration: 'once' });
+      await attached(db, id, voucher.id, START);
+      const early = await upcomingInvoice(db, id, START.getTime() - 60_000);
+      assert.equal((await db('invoices').where({ subscription_id: id })).length, 0);
+      await ahead(id);
+      // The voucher is used by the first fee: nothing of it is left for the second, and nothing of it comes twice.
+      assert.deepEqual(sums(await close(id, 0)), [9900n, 1881n, 11_781n]);
+      assert.equal(early?.draft.totalMinor, 11_781n);
+    });
+
     it('for two months: the first and the second fee, and the usage of both', async () => {
       const id = await subscribe({}, { billIn: 'advance' });
       const coupon = await seedCoupon(db, {
