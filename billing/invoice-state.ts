@@ -2,7 +2,8 @@ import type { Minor } from './money.ts';
 
 /**
  * The states of an invoice and what each of them holds. Only a draft has no number; only the functions below lead from
- * one state to the next, and each takes nothing but the states that it may start from.
+ * one state to the next, and each takes nothing but the states that it may start from: nothing leads on from a paid
+ * invoice or a void one.
  */
 export type InvoiceState = Draft | Open | Paid | Void | Uncollectible;
 
@@ -22,6 +23,14 @@ export type Uncollectible = Finalized & {
   readonly givenUpAtMs: number;
 };
 
+/** What is still to be paid, whether anybody expects it to be or not. */
+export type Owed = Open | Uncollectible;
+
+/** Whether an invoice in this state may be paid or withdrawn; one that is open may also be given up. */
+export function isOwed(state: InvoiceState['state']): state is Owed['state'] {
+  return state === 'open' || state === 'uncollectible';
+}
+
 /** A draft gets its number and is final. An invoice on which nothing is due is paid at once. */
 export function finalize(
   _draft: Draft,
@@ -35,33 +44,20 @@ export function finalize(
 }
 
 /** What was given up may still be paid, or turn out not to be owed. */
-export function pay(owed: Open | Uncollectible, by: Paid['by'], atMs: number): Paid {
+export function pay(owed: Owed, by: Paid['by'], atMs: number): Paid {
   const { number, finalizedAtMs } = owed;
   return { state: 'paid', number, finalizedAtMs, paidAtMs: atMs, by };
 }
 
 /** The invoice is withdrawn; its number stays taken, and its period may be invoiced again. */
-export function withdraw(owed: Open | Uncollectible, atMs: number): Void {
+export function withdraw(owed: Owed, atMs: number): Void {
   const { number, finalizedAtMs } = owed;
   return { state: 'void', number, finalizedAtMs, voidedAtMs: atMs };
 }
 
+/** Nobody expects the money any more: a loss, until it comes after all. */
 export function giveUp(open: Open, atMs: number): Uncollectible {
   return { ...open, state: 'uncollectible', givenUpAtMs: atMs };
-}
-
-/** Which states may follow one another, for whoever has only their names (a request, a row). */
-const followers = {
-  draft: ['open', 'paid'],
-  open: ['paid', 'void', 'uncollectible'],
-  paid: [],
-  void: [],
-  uncollectible: ['paid', 'void'],
-} as const satisfies Record<InvoiceState['state'], readonly InvoiceState['state'][]>;
-
-/** Whether an invoice may go from one state to another at once. */
-export function mayFollow(from: InvoiceState['state'], to: InvoiceState['state']): boolean {
-  return followers[from].some((state) => state === to);
 }
 
 /** What happened to the money of a finalized invoice, each from zero up. */

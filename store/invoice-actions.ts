@@ -1,4 +1,5 @@
 /** What a person does with an invoice that is owed: withdraws it, says that it was paid elsewhere, gives it up. */
+import { isOwed } from '../billing/invoice-state.ts';
 import type { Tx } from './db.ts';
 import { readInvoiceMoney } from './invoice-money.ts';
 import { type Invoice, invoiceEntries, lockInvoice, readInvoice } from './invoices.ts';
@@ -35,7 +36,7 @@ export async function voidInvoice(
 ): Promise<InvoiceAction> {
   const invoice = await lockInvoice(tx, of.invoiceId);
   if (invoice.state === 'void') return { kind: 'done', invoice, changed: false };
-  if (!isOwed(invoice)) return { kind: 'refused', code: 'wrong_state', invoice };
+  if (!isOwed(invoice.state)) return { kind: 'refused', code: 'wrong_state', invoice };
   const money = await readInvoiceMoney(tx, invoice);
   if (money.isPaying) return { kind: 'refused', code: 'payment_in_progress', invoice };
   if (money.paymentId !== null) return { kind: 'refused', code: 'has_payments', invoice };
@@ -114,10 +115,6 @@ export async function markUncollectible(
   return { kind: 'done', invoice: await readInvoice(tx, invoice.id), changed: true };
 }
 
-function isOwed({ state }: Invoice): boolean {
-  return state === 'open' || state === 'uncollectible';
-}
-
 async function requireOwed(
   tx: Tx,
   invoiceId: string,
@@ -126,7 +123,7 @@ async function requireOwed(
   const invoice = await lockInvoice(tx, invoiceId);
   const isSo = invoice.state === wanted && (wanted !== 'paid' || invoice.paidBy === 'out_of_band');
   if (isSo) return { kind: 'done', invoice, changed: false };
-  if (!isOwed(invoice)) return { kind: 'refused', code: 'wrong_state', invoice };
+  if (!isOwed(invoice.state)) return { kind: 'refused', code: 'wrong_state', invoice };
   const { isPaying, dueMinor } = await readInvoiceMoney(tx, invoice);
   if (isPaying) return { kind: 'refused', code: 'payment_in_progress', invoice };
   return { invoice, dueMinor };

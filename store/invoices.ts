@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 
 import type { Discount } from '../billing/discount.ts';
+import { finalize as finalState } from '../billing/invoice-state.ts';
 import type { InvoiceDraft } from '../billing/invoice.ts';
 import type { LineDetails } from '../billing/line.ts';
 import type { Span } from '../billing/ratio.ts';
@@ -371,21 +372,22 @@ async function finalize(
 ): Promise<void> {
   const { invoice, at } = args;
   const { series, place, number } = await nextNumber(tx, invoice.environment, { kind: 'INV', at });
-  const isPaid = invoice.totalMinor === balanceAppliedOf(invoice);
+  const amountDueMinor = invoice.totalMinor - balanceAppliedOf(invoice);
+  const final = finalState({ state: 'draft' }, { number, amountDueMinor, atMs: at.getTime() });
   await tx.raw(
     `UPDATE invoices SET state = :state, payment_status = 'none', series = :series, number_in_series = :place,
             number = :number, content_digest = :digest, finalized_at = :at, paid_at = :paid_at, paid_by = :paid_by
      WHERE id = :id`,
     {
       id: args.invoiceId,
-      state: isPaid ? 'paid' : 'open',
+      state: final.state,
       series,
       place,
       number,
       digest: digestOf(invoice, number),
       at,
-      paid_at: isPaid ? at : null,
-      paid_by: isPaid ? 'nothing_due' : null,
+      paid_at: final.state === 'paid' ? at : null,
+      paid_by: final.state === 'paid' ? final.by : null,
     },
   );
 }

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import {
   finalize,
   giveUp,
-  mayFollow,
+  type InvoiceState,
+  isOwed,
   pay,
   standing,
   withdraw,
@@ -56,18 +57,31 @@ describe('billing/invoice-state', () => {
 
   it('no other way leads from one state to another', () => {
     const states = ['draft', 'open', 'paid', 'void', 'uncollectible'] as const;
-    const ways = states.flatMap((from) =>
-      states.filter((to) => mayFollow(from, to)).map((to) => `${from} → ${to}`),
-    );
-    assert.deepEqual(ways, [
-      'draft → open',
-      'draft → paid',
-      'open → paid',
-      'open → void',
-      'open → uncollectible',
-      'uncollectible → paid',
-      'uncollectible → void',
-    ]);
+    assert.deepEqual(states.filter(isOwed), ['open', 'uncollectible']);
+    const paid = { state: 'paid', number, finalizedAtMs: 5, paidAtMs: 9, by: 'payment' } as const;
+    const gone = { state: 'void', number, finalizedAtMs: 5, voidedAtMs: 9 } as const;
+    const given = { state: 'uncollectible', number, finalizedAtMs: 5, givenUpAtMs: 9 } as const;
+    const final = { number, amountDueMinor: 1n, atMs: 5 };
+    // The compiler is the check: each of these must not compile.
+    const impossible: readonly (() => InvoiceState)[] = [
+      // @ts-expect-error What is paid is not withdrawn: it is credited.
+      () => withdraw(paid, 10),
+      // @ts-expect-error What is paid is not paid again.
+      () => pay(paid, 'payment', 10),
+      // @ts-expect-error What is void is not paid.
+      () => pay(gone, 'payment', 10),
+      // @ts-expect-error What is void is not withdrawn again.
+      () => withdraw(gone, 10),
+      // @ts-expect-error What is void is not given up.
+      () => giveUp(gone, 10),
+      // @ts-expect-error What was given up is not given up again.
+      () => giveUp(given, 10),
+      // @ts-expect-error A draft has no number yet: it is finalized first.
+      () => pay({ state: 'draft' }, 'payment', 10),
+      // @ts-expect-error What is final is not finalized again.
+      () => finalize(given, final),
+    ];
+    void impossible;
   });
 
   const money = {
