@@ -2,7 +2,7 @@ import { trueUp } from './commitment.ts';
 import type { Coupon } from './discount.ts';
 import type { Fee } from './fees.ts';
 import { asAdjustment, feeLine, type InvoiceLine, type LineContext, overageLine } from './line.ts';
-import { type Currency, formatMoney, type Minor } from './money.ts';
+import { type Currency, formatMoney, type Minor, sumOf } from './money.ts';
 import { formatPeriod } from './periods.ts';
 import type { Charge, UsageCharge } from './plan.ts';
 import { type Ratio, type Span, wholeRatio } from './ratio.ts';
@@ -97,6 +97,28 @@ export function assembleInvoice(input: InvoiceInput): InvoiceDraft {
     ...input.late.flatMap((late) => lateLines(late, input)),
   ];
   return draftOf(lines, input, currency);
+}
+
+/** What an invoice of late usage alone is worked out from: that of a subscription that has ended. */
+export type LateInput = Pick<
+  InvoiceInput,
+  'zone' | 'late' | 'coupons' | 'taxation' | 'balanceMinor'
+> & { readonly currency: Currency };
+
+/**
+ * The invoice of what came in after a subscription's end: the lines that its next invoice would have had of it. It spans
+ * the periods that the lines belong to. Null: no charge costs anything, or gives anything back.
+ * @throws RangeError as `assembleInvoice` does.
+ */
+export function assembleLateInvoice(input: LateInput): InvoiceDraft | null {
+  for (const run of input.late) refuseOtherCurrency(run, input.currency);
+  const lines = input.late.flatMap((late) => lateLines(late, input));
+  const byCharge = [...Map.groupBy(lines, ({ chargeId }) => chargeId).values()];
+  const dueMinor = byCharge.map((own) => sumOf(own.map(({ amountMinor }) => amountMinor)));
+  if (dueMinor.every((minor) => minor === 0n)) return null;
+  const startMs = Math.min(...input.late.map(({ period }) => period.startMs));
+  const endMs = Math.max(...input.late.map(({ period }) => period.endMs));
+  return draftOf(lines, { ...input, startMs, endMs }, input.currency);
 }
 
 /** Lines with their totals: of a period, or of the span of time that an invoice of fees is for. */
@@ -222,7 +244,7 @@ function commitmentLines(input: InvoiceInput, billed: readonly InvoiceLine[]): I
 }
 
 /** Only meters that changed have a line. Minimums were due under the terms that the interval ended with. */
-function lateLines(late: LateUsage, { zone }: InvoiceInput): InvoiceLine[] {
+function lateLines(late: LateUsage, { zone }: Pick<InvoiceInput, 'zone'>): InvoiceLine[] {
   const minimum = late.isLast ? 'before' : 'later';
   const lines = late.definition.charges
     .filter(isUsage)

@@ -53,6 +53,7 @@ export const problemCodes = [
   'product_needed',
   'subscription_exists',
   'subscription_not_active',
+  'subscription_not_ended',
   'period_not_closable',
   'plan_unchanged',
   'credits_already_spent',
@@ -322,6 +323,12 @@ export const problemTable = {
     no,
     'The subscription is not active',
     'Only an active subscription can do that.',
+  ),
+  subscription_not_ended: entry(
+    409,
+    no,
+    'The subscription has not ended',
+    'Late usage is billed by its next invoice: wait for that.',
   ),
   period_not_closable: entry(
     409,

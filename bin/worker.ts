@@ -11,6 +11,7 @@ import {
 } from '@temporalio/worker';
 import { type Logger, pino } from 'pino';
 
+import { billEndedSubscriptions } from '../activities/late-usage.ts';
 import type { ActivityDeps } from '../activities/ports.ts';
 import { reconcile } from '../activities/reconcile.ts';
 import { cutAtThresholds } from '../activities/thresholds.ts';
@@ -159,6 +160,12 @@ async function keepReconciling(of: {
       if (asked > 0) log.info({ asked }, 'periods have reached their thresholds and are cut');
     } catch (error) {
       log.error({ err: error }, 'looking for periods at their thresholds failed');
+    }
+    try {
+      const issued = await billEndedSubscriptions({ db, startWorkflow }, new Date());
+      if (issued > 0) log.info({ issued }, 'late usage of subscriptions that have ended is billed');
+    } catch (error) {
+      log.error({ err: error }, 'billing late usage of subscriptions that have ended failed');
     }
     await sleep(RECONCILE_EVERY_MS, undefined, { signal }).catch(() => undefined);
   }

@@ -212,12 +212,14 @@ export const invariants: readonly Invariant[] = [
   {
     id: 'I15',
     sentence:
-      'A closed period has exactly one invoice that counts, or none but void ones; one that is not closed has none that is final.',
+      'A closed period has exactly one invoice that counts, or none but void ones, a late one also none where nothing was to be billed; one that is not closed has none that is final.',
     kind: 'always',
     sql: `SELECT p.id AS subject, p.state || ', ' || count(i.id) FILTER (WHERE i.state <> 'void') || ' invoices' AS detail
-      FROM periods p LEFT JOIN invoices i ON i.period_id = p.id AND i.kind = 'period' AND i.finalized_at IS NOT NULL
+      FROM periods p LEFT JOIN invoices i ON i.period_id = p.id AND i.kind IN ('period', 'late') AND i.finalized_at IS NOT NULL
       GROUP BY p.id HAVING count(i.id) FILTER (WHERE i.state <> 'void') <>
-        CASE WHEN p.state <> 'closed' OR bool_and(i.state = 'void') THEN 0 ELSE 1 END`,
+        CASE WHEN p.state <> 'closed' OR bool_and(i.state = 'void') THEN 0
+          WHEN p.is_late AND count(i.id) = 0 THEN 0 ELSE 1 END
+        OR bool_or((i.kind = 'late') <> p.is_late)`,
   },
   {
     id: 'I16',
@@ -233,7 +235,7 @@ export const invariants: readonly Invariant[] = [
   {
     id: 'I17',
     sentence:
-      'The quantity that a period bills under a version of a plan is the quantity that was metered in it under that version.',
+      'The quantity that a period, also a late one, bills under a version of a plan is the quantity that was metered in it under that version.',
     kind: 'always',
     sql: `SELECT b.id AS subject, b.meter_id || ': billed ' || b.billed || ', metered ' || b.metered AS detail FROM (
         SELECT i.id, l.meter_id, sum((l.details->>'total')::numeric - coalesce((l.details->>'before')::numeric, 0)) AS billed,
@@ -244,11 +246,11 @@ export const invariants: readonly Invariant[] = [
               AND coalesce((SELECT t.plan_version_id FROM segments t WHERE t.period_id = nullif(r.adjusts_period_id, '')
                 AND NOT t.void AND t.from_at <= r.latest_at ORDER BY t.from_at DESC LIMIT 1), s.plan_version_id)
                 = coalesce(l.plan_version_id, s.plan_version_id)
-              AND (r.adjusts_period_id = '' OR (r.adjusts_period_id <> s.period_id AND a.interval_index =
-                (SELECT interval_index FROM periods WHERE id = i.period_id)))) AS metered
+              AND (r.adjusts_period_id = '' OR i.kind = 'late' OR a.interval_index =
+                (SELECT interval_index FROM periods WHERE id = i.period_id))) AS metered
         FROM (${FINAL_INVOICES}) i JOIN invoice_lines l ON l.invoice_id = i.id
-        WHERE i.kind = 'period' AND l.kind = 'usage' AND l.details->>'aggregation' IN ('SUM', 'COUNT')
-        GROUP BY i.id, i.period_id, l.meter_id, l.charge_id, l.plan_version_id) AS b
+        WHERE (i.kind, l.kind) IN (('period', 'usage'), ('late', 'adjustment')) AND l.details->>'aggregation' IN ('SUM', 'COUNT')
+        GROUP BY i.id, i.kind, i.period_id, l.meter_id, l.charge_id, l.plan_version_id) AS b
       WHERE b.billed <> b.metered`,
   },
   {
@@ -585,5 +587,27 @@ export const invariants: readonly Invariant[] = [
         ORDER BY from_at DESC LIMIT 1) g
       LEFT JOIN plan_changes c ON c.subscription_id = s.id AND c.state = 'scheduled'
       WHERE s.state IN ('active', 'past_due') AND g.plan_version_id <> coalesce(c.to_version_id, s.plan_version_id)`,
+  },
+  {
+    id: 'I44',
+    sentence:
+      'Usage that came too late for a closed period lies in the period of the invoice that bills it, never in that one.',
+    kind: 'always',
+    sql: `SELECT p.subscription_id AS subject, r.meter_id || ' of ' || p.id || ': ' || r.quantity AS detail
+      FROM ${usagePartials} r JOIN segments s ON s.id = r.segment_id JOIN periods p ON p.id = s.period_id
+      WHERE r.adjusts_period_id = p.id
+      UNION ALL SELECT subscription_id, 'overage ' || overage_micro FROM credit_rollups r JOIN segments s USING (subscription_id)
+      WHERE s.id = r.segment_id AND r.adjusts_period_id = s.period_id
+      UNION ALL SELECT event_id, 'adjusts ' || period_id FROM usage_events WHERE adjusts_period_id = period_id
+      UNION ALL SELECT p.subscription_id, 'usage in time in the late period ' || p.id FROM ${usagePartials} r
+      JOIN segments s ON s.id = r.segment_id JOIN periods p ON p.id = s.period_id WHERE p.is_late AND r.adjusts_period_id = ''`,
+  },
+  {
+    id: 'I45',
+    sentence:
+      'What came in after the end of a subscription is billed within the hour in which nothing more of it can come.',
+    kind: 'in_time',
+    sql: `SELECT subscription_id AS subject, 'ended ' || end_at AS detail FROM periods
+      WHERE is_late AND state = 'open' AND end_at < now() - interval '35 days 2 hours'`,
   },
 ];

@@ -41,11 +41,7 @@ export async function readInvoiceInput(
   const current = usage.own.at(-1);
   if (current === undefined) throw new Error(`period ${period.id} has no segment`);
   const fees = await readFees(db, { subscription, period, periods, version: current });
-  const late: LateUsage[] = [];
-  for (const run of usage.late) {
-    const minimumPart = await latePart(db, { subscription, periods, run });
-    late.push({ ...ratedRun(run), period: run.period, isLast: run.isLast, minimumPart });
-  }
+  const late = await ratedLate(db, { subscription, periods, runs: usage.late });
   const earlier = usage.own.slice(0, -1).map((run) => ratedRun(run));
   const charges = new Map(
     [
@@ -92,6 +88,19 @@ function isContinued(periods: readonly Period[], period: Period): boolean {
   return periods.some(
     (other) => other.intervalIndex === period.intervalIndex && other.seq > period.seq,
   );
+}
+
+/** Late usage as it is rated, on whatever invoice. `periods`: all that hold time. */
+export async function ratedLate(
+  db: Reader,
+  of: Pick<Of, 'subscription' | 'periods'> & { readonly runs: readonly LateRun[] },
+): Promise<readonly LateUsage[]> {
+  const late: LateUsage[] = [];
+  for (const run of of.runs) {
+    const minimumPart = await latePart(db, { ...of, run });
+    late.push({ ...ratedRun(run), period: run.period, isLast: run.isLast, minimumPart });
+  }
+  return late;
 }
 
 /** What of its minimums was due for the interval that late usage belongs to. */

@@ -2,6 +2,7 @@
 import type { LineDetails } from '../billing/line.ts';
 import type { Reader } from './db.ts';
 import type { InvoiceDocument } from './invoice-document.ts';
+import type { InvoiceKind } from './invoices.ts';
 import {
   selectPage,
   selectRow,
@@ -17,7 +18,7 @@ export type InvoiceRead = {
   readonly subscriber_id: string;
   readonly subscription_id: string | null;
   readonly period_id: string | null;
-  readonly kind: 'period' | 'advance' | 'change' | 'threshold' | 'top_up';
+  readonly kind: InvoiceKind;
   readonly state: 'draft' | 'open' | 'paid' | 'void' | 'uncollectible';
   readonly payment_status: 'none' | 'pending' | 'succeeded' | 'failed';
   readonly number: string | null;

@@ -19,7 +19,7 @@ import { insertedRow, selectRow, selectRows } from './query.ts';
 import { recordCouponUses } from './subscription-coupons.ts';
 import type { Subscription } from './subscriptions.ts';
 
-export type InvoiceKind = 'period' | 'advance' | 'change' | 'threshold' | 'top_up';
+export type InvoiceKind = 'period' | 'advance' | 'change' | 'threshold' | 'late' | 'top_up';
 export type InvoiceState = 'draft' | 'open' | 'paid' | 'void' | 'uncollectible';
 
 export const invoiceKeys = {
@@ -28,6 +28,8 @@ export const invoiceKeys = {
   advance: (subscriptionId: string, intervalIndex: number) =>
     `advance:${subscriptionId}:${intervalIndex}`,
   change: (planChangeId: string) => `change:${planChangeId}`,
+  /** `issue`: its place among the late invoices of the subscription, from 1. */
+  late: (subscriptionId: string, issue: number) => `late:${subscriptionId}:${issue}`,
   topUp: (topUpId: string) => `topup:${topUpId}`,
 } as const;
 
@@ -120,11 +122,11 @@ export async function readInvoice(db: Reader, invoiceId: string): Promise<Invoic
   return insertedRow<Invoice>(db, `SELECT ${columns} FROM invoices WHERE id = ?`, [invoiceId]);
 }
 
-/** The invoice of a period that counts; where every one is void, the last of them. */
+/** The invoice of a period, also of a late one, that counts; where every one is void, the last of them. */
 export async function findPeriodInvoice(db: Reader, periodId: string): Promise<Invoice | null> {
   return selectRow<Invoice>(
     db,
-    `SELECT ${columns} FROM invoices WHERE period_id = ? AND kind = 'period'
+    `SELECT ${columns} FROM invoices WHERE period_id = ? AND kind IN ('period', 'late')
      ORDER BY state = 'void', number_in_series DESC NULLS FIRST, created_at DESC LIMIT 1`,
     [periodId],
   );
@@ -146,9 +148,9 @@ export async function findInvoice(db: Reader, businessKey: string): Promise<Invo
 
 export type SubscriptionInvoice = {
   readonly subscription: Subscription;
-  /** Null: it belongs to no period; it then says what its draft is for. */
+  /** Null: it belongs to no period. It, and the invoice of a late period, says what its draft is for. */
   readonly period: Period | null;
-  readonly kind: 'period' | 'advance' | 'change';
+  readonly kind: 'period' | 'advance' | 'change' | 'late';
   readonly businessKey: string;
   /** The interval whose coupons it uses. */
   readonly intervalIndex: number;
@@ -187,6 +189,7 @@ export async function saveSubscriptionDraft(
 
 async function newSubscriptionInvoice(tx: Tx, of: SubscriptionInvoice): Promise<NewInvoice> {
   const { subscription, period, draft } = of;
+  const spanned = period?.isLate === false ? period : null;
   return {
     environment: subscription.environment,
     subscriberId: subscription.subscriberId,
@@ -203,8 +206,8 @@ async function newSubscriptionInvoice(tx: Tx, of: SubscriptionInvoice): Promise<
     intervalIndex: of.intervalIndex,
     reissueOf: of.reissueOf ?? null,
     balanceAppliedMinor: draft.balanceAppliedMinor,
-    periodStartAt: period?.startAt ?? new Date(draft.startMs),
-    periodEndAt: period?.endAt ?? new Date(draft.endMs),
+    periodStartAt: spanned?.startAt ?? new Date(draft.startMs),
+    periodEndAt: spanned?.endAt ?? new Date(draft.endMs),
     document: await readSubscriptionDocument(
       tx,
       { ...subscription, subscriptionId: subscription.id },

@@ -14,7 +14,7 @@ import { chargeIn, usageIn } from '../billing/runs.ts';
 import { type IntervalUsage, usageLines } from '../billing/usage-line.ts';
 import type { Reader } from './db.ts';
 import type { InvoiceLineRead, InvoiceRead } from './invoice-reads.ts';
-import { listPeriods, type Period } from './periods.ts';
+import { listInvoiced, type Period } from './periods.ts';
 import { insertedRow } from './query.ts';
 import { readTopUp, type TopUp } from './top-ups.ts';
 import type { CreditUsageRow, UsageRow } from './usage.ts';
@@ -149,7 +149,7 @@ type Place = {
 
 async function findPlace(db: Reader, invoice: InvoiceRead): Promise<Place | null> {
   if (invoice.subscription_id === null || invoice.period_id === null) return null;
-  const periods = await listPeriods(db, invoice.subscription_id);
+  const periods = await listInvoiced(db, invoice.subscription_id);
   const period = periods.find(({ id }) => id === invoice.period_id);
   return period === undefined ? null : { subscriptionId: invoice.subscription_id, period, periods };
 }

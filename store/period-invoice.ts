@@ -3,6 +3,7 @@ import { assembleInvoice, type InvoiceDraft } from '../billing/invoice.ts';
 import { lockAccountBalance } from './account-balance.ts';
 import type { Reader, Tx } from './db.ts';
 import { readInvoiceInput } from './invoice-input.ts';
+import { lateInvoiceOf } from './late-invoice.ts';
 import {
   findPeriodInvoice,
   type Invoice,
@@ -119,24 +120,34 @@ export type Reissue =
   | { readonly kind: 'issued'; readonly invoice: Invoice }
   /** The one that was issued for it before. */
   | { readonly kind: 'known'; readonly invoice: Invoice }
-  | { readonly kind: 'refused'; readonly code: 'not_void' | 'not_of_a_period' };
+  | {
+      readonly kind: 'refused';
+      readonly code:
+        | 'not_void'
+        | 'not_of_a_period'
+        /** What came in late was corrected since, so that nothing of it costs anything. */
+        | 'nothing_left';
+    };
 
 /**
- * Issues the void invoice of a closed period again, under the next number, rated anew from the same usage. The period
- * stays closed. Repeating it answers the invoice that counts for the period now.
+ * Issues the void invoice of a closed period, also of a late one, again, under the next number, rated anew from the same
+ * usage. The period stays closed. Repeating it answers the invoice that counts for the period now.
  */
 export async function reissueInvoice(tx: Tx, invoiceId: string, at: Date): Promise<Reissue> {
   const { kind, state, periodId } = await readInvoice(tx, invoiceId);
-  if (kind !== 'period' || periodId === null) return { kind: 'refused', code: 'not_of_a_period' };
+  if ((kind !== 'period' && kind !== 'late') || periodId === null) {
+    return { kind: 'refused', code: 'not_of_a_period' };
+  }
   if (state !== 'void') return { kind: 'refused', code: 'not_void' };
   const period = await lockPeriod(tx, periodId);
   const current = await findPeriodInvoice(tx, periodId);
   if (current !== null && current.state !== 'void') return { kind: 'known', invoice: current };
   const subscription = await readSubscription(tx, period.subscriptionId);
-  const invoice = await issueSubscriptionInvoice(tx, {
-    ...(await periodInvoiceOf(tx, { subscription, period, at })),
-    reissueOf: current?.id ?? invoiceId,
-  });
+  const of = { subscription, period, at };
+  const fresh = period.isLate ? await lateInvoiceOf(tx, of) : await periodInvoiceOf(tx, of);
+  if (fresh === null) return { kind: 'refused', code: 'nothing_left' };
+  const reissueOf = current?.id ?? invoiceId;
+  const invoice = await issueSubscriptionInvoice(tx, { ...fresh, reissueOf });
   return { kind: 'issued', invoice };
 }
 

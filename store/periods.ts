@@ -41,13 +41,15 @@ export type Period = {
   readonly cutReason: CutReason | null;
   /** While its draft waits: when the invoice becomes final. */
   readonly finalizeAt: Date | null;
+  /** It holds no time: what comes in after the subscription's end is counted in it (`late-periods.ts`). */
+  readonly isLate: boolean;
 };
 export type CutReason = 'close_now' | 'threshold' | 'interval_change' | 'cancel';
 
 const columns = `id, subscription_id AS "subscriptionId", seq, interval_index AS "intervalIndex",
   interval_start_at AS "intervalStartAt", interval_end_at AS "intervalEndAt", start_at AS "startAt", end_at AS "endAt",
   state, sealed_shard AS "sealedShard", sealed_incarnation AS "sealedIncarnation", sealed_stream_id AS "sealedStreamId",
-  closed_at AS "closedAt", cut_reason AS "cutReason", finalize_at AS "finalizeAt"`;
+  closed_at AS "closedAt", cut_reason AS "cutReason", finalize_at AS "finalizeAt", is_late AS "isLate"`;
 
 /** Null when the subscription has no such period. */
 export async function findPeriod(
@@ -57,7 +59,7 @@ export async function findPeriod(
 ): Promise<Period | null> {
   return selectRow<Period>(
     db,
-    `SELECT ${columns} FROM periods WHERE id = ? AND subscription_id = ?`,
+    `SELECT ${columns} FROM periods WHERE id = ? AND subscription_id = ? AND NOT is_late`,
     [periodId, subscriptionId],
   );
 }
@@ -74,7 +76,7 @@ export async function lockPeriod(tx: Tx, periodId: string): Promise<Period> {
   ]);
 }
 
-/** All but the void ones, in the order of time. */
+/** All but the void and the late ones, in the order of time. */
 export async function listPeriods(
   db: Reader,
   subscriptionId: string,
@@ -82,8 +84,26 @@ export async function listPeriods(
 ): Promise<readonly Period[]> {
   return selectRows<Period>(
     db,
-    `SELECT ${columns} FROM periods WHERE subscription_id = ? AND state = ANY (?::text[]) ORDER BY seq`,
+    `SELECT ${columns} FROM periods WHERE subscription_id = ? AND state = ANY (?::text[]) AND NOT is_late ORDER BY seq`,
     [subscriptionId, states],
+  );
+}
+
+/** Everything that has an invoice or will have one: also the late ones, which come last. */
+export async function listInvoiced(db: Reader, subscriptionId: string): Promise<readonly Period[]> {
+  return selectRows<Period>(
+    db,
+    `SELECT ${columns} FROM periods WHERE subscription_id = ? AND state <> 'void' ORDER BY seq`,
+    [subscriptionId],
+  );
+}
+
+/** The late period that usage may still be added to, or null. */
+export async function findLatePeriod(db: Reader, subscriptionId: string): Promise<Period | null> {
+  return selectRow<Period>(
+    db,
+    `SELECT ${columns} FROM periods WHERE subscription_id = ? AND is_late AND state = 'open'`,
+    [subscriptionId],
   );
 }
 

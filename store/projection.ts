@@ -348,7 +348,7 @@ async function lockSegments(tx: Tx, subscriberId: string): Promise<readonly Reti
     tx,
     `SELECT g.id, g.subscription_id, g.period_id, g.from_at, g.until_at
      FROM segments g JOIN subscriptions s ON s.id = g.subscription_id
-     WHERE s.subscriber_id = ? AND NOT g.void ORDER BY g.subscription_id, g.from_at`,
+     WHERE s.subscriber_id = ? AND NOT g.void AND g.until_at > g.from_at ORDER BY g.subscription_id, g.from_at`,
     [subscriberId],
   );
   return rows.map((row) => ({

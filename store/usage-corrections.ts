@@ -1,8 +1,8 @@
 /**
  * Corrections of single events. An event never changes, and quantities are never negative: what was wrong is a record of
  * its own, with who said so and why. While the event's period is open it is billed as corrected; once that is closed, the
- * difference is billed or credited on the subscription's next invoice, like usage that came late, or, where the invoice was
- * made void, on the one that is issued again.
+ * difference is billed or credited on the subscription's next invoice, like usage that came late (of one that has ended, on
+ * its late invoice), or, where the invoice was made void, on the one that is issued again.
  */
 import { eventDayOf, isEventId } from '../billing/op-id.ts';
 import type { Aggregation } from '../billing/plan.ts';
@@ -10,7 +10,7 @@ import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';
 import { selectRow, selectRows } from './query.ts';
 import { usagePartials } from './usage-partials.ts';
-import { lockCurrentSegments, lockPeriods } from './usage-placement.ts';
+import { lockCurrentSegment, lockPeriods } from './usage-placement.ts';
 
 /** What the event should have said: other quantities for some of its meters, or nothing at all. */
 export type CorrectionRequest =
@@ -45,8 +45,6 @@ export type CorrectionRefusal =
   | { readonly kind: 'aggregation'; readonly meterKey: string; readonly aggregation: Aggregation }
   /** The event took credits, or asked for more than there were. */
   | { readonly kind: 'credits' }
-  /** Its period is closed and the subscription has no invoice to come. */
-  | { readonly kind: 'ended'; readonly subscriptionId: string }
   /** The invoice of its period is void, and later ones were rated on top of it: it must be issued again first. */
   | { readonly kind: 'void_invoice'; readonly periodId: string }
   /** The event says so already. */
@@ -180,9 +178,7 @@ async function placeOf(tx: Tx, event: EventRow): Promise<Place | CorrectionRefus
   const invoice = await readInvoiceOf(tx, periodId);
   if (invoice === 'void') return own;
   if (invoice === 'void_with_later') return { kind: 'void_invoice', periodId };
-  const current = await lockCurrentSegments(tx, new Set([subscriptionId]));
-  const target = current.get(subscriptionId);
-  if (target === undefined) return { kind: 'ended', subscriptionId };
+  const target = await lockCurrentSegment(tx, subscriptionId);
   // Late use lies in the period that billed it, and belongs to an earlier one.
   return {
     segmentId: target.segmentId,
@@ -200,8 +196,8 @@ async function readInvoiceOf(
 ): Promise<'stands' | 'void' | 'void_with_later'> {
   const row = await selectRow<{ isVoid: boolean; hasLater: boolean }>(
     tx,
-    `SELECT EXISTS (SELECT 1 FROM invoices i WHERE i.period_id = p.id AND i.kind = 'period' AND i.state = 'void')
-         AND NOT EXISTS (SELECT 1 FROM invoices i WHERE i.period_id = p.id AND i.kind = 'period' AND i.state <> 'void') AS "isVoid",
+    `SELECT EXISTS (SELECT 1 FROM invoices i WHERE i.period_id = p.id AND i.kind IN ('period', 'late') AND i.state = 'void')
+         AND NOT EXISTS (SELECT 1 FROM invoices i WHERE i.period_id = p.id AND i.kind IN ('period', 'late') AND i.state <> 'void') AS "isVoid",
        EXISTS (SELECT 1 FROM periods l WHERE l.subscription_id = p.subscription_id AND l.seq > p.seq AND l.state = 'closed'
          AND (l.interval_index = p.interval_index OR EXISTS (SELECT 1 FROM ${usagePartials} r
            JOIN segments s ON s.id = r.segment_id JOIN periods a ON a.id = r.adjusts_period_id

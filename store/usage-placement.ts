@@ -1,5 +1,6 @@
 import type { UsageFact } from '../billing/usage-fact.ts';
 import type { Reader, Tx } from './db.ts';
+import { openLatePeriod } from './late-periods.ts';
 import { numberArray, textArray } from './pg-array.ts';
 import { selectRow, selectRows } from './query.ts';
 
@@ -28,7 +29,8 @@ const ROUNDS_MAX = 20;
 /**
  * Finds the segment of each fact and locks the periods it touches FOR SHARE, ordered by id. A close takes FOR UPDATE on
  * its period, so either it waits for this transaction and bills these events, or this one waits for it and finds the
- * period closed: then the event goes to the subscription's earliest period that is not, and says which one it adjusts.
+ * period closed: then the event goes to the subscription's earliest period that is not, or, when it has ended, to its
+ * late period, and says which one it adjusts.
  */
 export async function placeFacts(tx: Tx, facts: readonly UsageFact[]): Promise<Placement> {
   const named = await readSegments(tx, facts);
@@ -54,10 +56,7 @@ export async function placeFacts(tx: Tx, facts: readonly UsageFact[]): Promise<P
   const current = await lockCurrentSegments(tx, new Set(late.map((fact) => fact.subscriptionId)));
   const placed = resolved.map((fact) => {
     if (!closed.has(fact.periodId)) return fact;
-    const target = current.get(fact.subscriptionId);
-    const adjusts = { ...fact, adjustsPeriodId: fact.periodId };
-    // A subscription that has ended has no later invoice: the use is kept apart in its own segment, billed by nobody.
-    return target === undefined ? adjusts : { ...adjusts, ...target };
+    return { ...fact, adjustsPeriodId: fact.periodId, ...targetOf(current, fact.subscriptionId) };
   });
   return { placed, refused };
 }
@@ -174,8 +173,24 @@ export async function lockPeriods(
 
 type Target = Pick<PlacedFact, 'segmentId' | 'periodId' | 'planVersionId'>;
 
-/** By subscription, the first segment of its earliest period that is neither closed nor void, with the period locked. */
-export async function lockCurrentSegments(
+/** Where late use of the subscription is billed. */
+export async function lockCurrentSegment(tx: Tx, subscriptionId: string): Promise<Target> {
+  return targetOf(await lockCurrentSegments(tx, new Set([subscriptionId])), subscriptionId);
+}
+
+function targetOf(current: ReadonlyMap<string, Target>, subscriptionId: string): Target {
+  const target = current.get(subscriptionId);
+  if (target === undefined) {
+    throw new Error(`${subscriptionId} has no period that takes late use; trying again finds one`);
+  }
+  return target;
+}
+
+/**
+ * By subscription, the first segment of its earliest period that is neither closed nor void, with the period locked. One
+ * that has ended gets a late period for it.
+ */
+async function lockCurrentSegments(
   tx: Tx,
   subscriptionIds: ReadonlySet<string>,
 ): Promise<ReadonlyMap<string, Target>> {
@@ -191,15 +206,16 @@ export async function lockCurrentSegments(
        ORDER BY s.subscription_id, s.from_at`,
       [textArray([...wanted])],
     );
-    // None at all: the subscription has ended.
-    if (rows.length === 0) break;
+    const found = new Set(rows.map(({ subscriptionId }) => subscriptionId));
+    // Sorted, to prevent deadlocks between two drains that open the same ones.
+    const ended = [...wanted].filter((id) => !found.has(id)).toSorted();
+    for (const subscriptionId of ended) await openLatePeriod(tx, subscriptionId);
     const closed = await lockPeriods(tx, new Set(rows.map(({ periodId }) => periodId)));
     for (const { subscriptionId, ...target } of rows) {
       if (closed.has(target.periodId)) continue;
       current.set(subscriptionId, target);
       wanted.delete(subscriptionId);
     }
-    if (closed.size === 0) break;
   }
   return current;
 }

@@ -57,7 +57,7 @@ type Of = {
   readonly subscriptionId: string;
   /** The one that is invoiced. */
   readonly period: Period;
-  /** All of the subscription that are not void, in the order of time. */
+  /** All of the subscription that are not void, in the order of time; for a late period also the late ones. */
   readonly periods: readonly Period[];
 };
 
@@ -182,14 +182,13 @@ type Shares = {
   readonly runOf: (row: UsageRow | CreditUsageRow) => RunSpan | null;
 };
 
-/** Use after a subscription's end adjusts the very period that it lies in, and is billed by nobody. */
 function sharesOf({ periods, segments, usage, credits }: Ledger): Shares {
   const rows = [...usage, ...credits];
   const runs = runsOf(segments, rows);
   const ids = new Set(['', ...periods.map(({ id }) => id)]);
   const runByRow = new Map<UsageRow | CreditUsageRow, RunSpan | null>(
     rows
-      .filter((row) => ids.has(row.adjustsPeriodId) && row.adjustsPeriodId !== row.periodId)
+      .filter((row) => ids.has(row.adjustsPeriodId))
       .map((row) => {
         const segment = segmentOf(row, segments);
         return [row, segment === null ? null : runAt(segment, { runs, segments })] as const;

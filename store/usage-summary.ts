@@ -3,16 +3,22 @@ import type { InvoiceDraft } from '../billing/invoice.ts';
 import { aggregate, averageLevel } from '../billing/rate.ts';
 import type { Db, Reader, Tx } from './db.ts';
 import { invoiceAdvanceFees } from './fees-ahead.ts';
+import { draftLateInvoice } from './late-invoice.ts';
 import { draftPeriodInvoice } from './period-invoice.ts';
-import { listPeriods, type Period } from './periods.ts';
+import { findLatePeriod, listPeriods, type Period } from './periods.ts';
 import { lockSubscription, readSubscription } from './subscriptions.ts';
 import { usageForInterval, type UsageRow } from './usage.ts';
 
-export type UpcomingInvoice = { readonly period: Period; readonly draft: InvoiceDraft };
+export type UpcomingInvoice = {
+  /** Null: the subscription has ended, and what came in since then is to be invoiced by itself. */
+  readonly period: Period | null;
+  readonly draft: InvoiceDraft;
+};
 
 /**
- * The invoice of the period that `nowMs` lies in, as of what is committed, with the account balance that is there to be
- * applied; equal to the cent to the final one if nothing is used or invoiced in between. Null before the first period and after the last.
+ * The invoice of the period that `nowMs` lies in, or, of a subscription that has ended, of what came in since, as of what
+ * is committed, with the account balance that is there to be applied; equal to the cent to the final one if nothing is
+ * used or invoiced in between. Null before the first period, and after the last when nothing more is to be billed.
  */
 export async function upcomingInvoice(
   db: Db,
@@ -25,9 +31,13 @@ export async function upcomingInvoice(
   }
   return atOneInstant(db, async (tx) => {
     const period = await currentPeriod(tx, subscriptionId, nowMs);
-    if (period === null) return null;
     const subscription = await readSubscription(tx, subscriptionId);
-    return { period, draft: await draftPeriodInvoice(tx, subscription, period) };
+    if (period !== null) {
+      return { period, draft: await draftPeriodInvoice(tx, subscription, period) };
+    }
+    const late = await findLatePeriod(tx, subscriptionId);
+    const draft = late === null ? null : await draftLateInvoice(tx, subscription, late);
+    return draft === null ? null : { period: null, draft };
   });
 }
 

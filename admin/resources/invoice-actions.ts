@@ -1,4 +1,6 @@
 /** What an operator does with an invoice: refresh, finalize, collect, void, issue again, mark paid, give up. */
+import type { z } from 'zod';
+
 import {
   type InvoiceAction,
   markUncollectible,
@@ -7,7 +9,7 @@ import {
 } from '../../store/invoice-actions.ts';
 import { findInvoiceRead, type InvoiceRead, listInvoiceLines } from '../../store/invoice-reads.ts';
 import type { Db, Tx } from '../../store/db.ts';
-import { refreshDraft, reissueInvoice } from '../../store/period-invoice.ts';
+import { refreshDraft, type Reissue, reissueInvoice } from '../../store/period-invoice.ts';
 import { readPeriod } from '../../store/periods.ts';
 import { summaries } from '../../workflows/contracts.ts';
 import type { Call } from '../call.ts';
@@ -25,7 +27,7 @@ export async function requireInvoice(call: Call): Promise<InvoiceRead> {
   return invoice;
 }
 
-async function wireOf(
+export async function invoiceWireOf(
   db: Db | Tx,
   invoice: { readonly id: string; readonly environment: InvoiceRead['environment'] },
 ) {
@@ -120,7 +122,7 @@ async function act(
     if (done.kind === 'refused') throw refusalOf(invoice, done);
     const { action, details } = what;
     return {
-      answer: { status: 200, body: await wireOf(tx, invoice) },
+      answer: { status: 200, body: await invoiceWireOf(tx, invoice) },
       audit: done.changed ? { action, objectId: invoice.id, details } : null,
     };
   });
@@ -179,7 +181,7 @@ const refresh = route({
         );
       }
       return {
-        answer: { status: 200, body: await wireOf(tx, invoice) },
+        answer: { status: 200, body: await invoiceWireOf(tx, invoice) },
         audit: { action: 'invoice.refresh', objectId: invoice.id },
       };
     });
@@ -204,7 +206,7 @@ const finalize = route({
   handle: async (call) => {
     const invoice = await requireInvoice(call);
     if (invoice.state !== 'draft' && invoice.period_id !== null) {
-      return { status: 200, body: await wireOf(call.db, invoice) };
+      return { status: 200, body: await invoiceWireOf(call.db, invoice) };
     }
     if (invoice.state !== 'draft' || invoice.period_id === null) {
       throw wrongState(invoice, 'Only a draft is finalized.');
@@ -215,7 +217,7 @@ const finalize = route({
       { subscriptionId, periodSeq: seq },
       { updateId: call.idempotency?.key ?? call.requestId, waitMs: call.deps.waits.closeMs },
     );
-    const body = await wireOf(call.db, invoice);
+    const body = await invoiceWireOf(call.db, invoice);
     if (reply.kind === 'refused' && body.state === 'draft') {
       throw new ApiProblem(
         'conflict',
@@ -260,7 +262,7 @@ const reissue = route({
   tag: ACTION_TAG,
   summary: 'Issue a void invoice again',
   description:
-    'Of a period: rated anew from the same usage, under the next number. A second call answers the invoice that the first one made.',
+    'Of a period, or of late usage: rated anew from the same usage, under the next number. A second call answers the invoice that the first one made.',
   roles: operators,
   answers: answers(201, {
     description: 'The new invoice.',
@@ -273,15 +275,13 @@ const reissue = route({
     const answer = await call.write(async (tx, now) => {
       const reissued = await reissueInvoice(tx, invoice.id, now);
       if (reissued.kind === 'refused') {
-        throw reissued.code === 'not_void'
-          ? wrongState(invoice, 'Void it first: only a void invoice is issued again.')
-          : new ApiProblem(
-              'invoice_state',
-              `${nameOf(invoice)} is no invoice of a period. What it billed is billed by the next invoice of the subscription.`,
-            );
+        throw notReissued(invoice, reissued.code);
       }
       return {
-        answer: { status: 201, body: await wireOf(tx, { ...invoice, id: reissued.invoice.id }) },
+        answer: {
+          status: 201,
+          body: await invoiceWireOf(tx, { ...invoice, id: reissued.invoice.id }),
+        },
         audit:
           reissued.kind === 'known'
             ? null
@@ -292,15 +292,40 @@ const reissue = route({
               },
       };
     });
-    await collect(call, answer);
+    const issued = 'body' in answer ? Invoice.safeParse(answer.body).data : undefined;
+    if (issued !== undefined) await collect(call, issued);
     return answer;
   },
 });
 
-/** The reconciler starts what is not started here. */
-async function collect(call: Call, answer: Answer): Promise<void> {
-  const issued = 'body' in answer ? Invoice.safeParse(answer.body).data : undefined;
-  if (issued?.state !== 'open') return;
+function notReissued(
+  invoice: InvoiceRead,
+  code: Extract<Reissue, { kind: 'refused' }>['code'],
+): ApiProblem {
+  switch (code) {
+    case 'not_void':
+      return wrongState(invoice, 'Void it first: only a void invoice is issued again.');
+    case 'not_of_a_period':
+      return new ApiProblem(
+        'invoice_state',
+        `${nameOf(invoice)} is no invoice of a period. What it billed is billed by the next invoice of the subscription.`,
+      );
+    case 'nothing_left':
+      return new ApiProblem(
+        'invoice_state',
+        `The events that ${nameOf(invoice)} billed were corrected since: nothing is left to bill, and nothing needs to be done.`,
+      );
+    default:
+      return code satisfies never;
+  }
+}
+
+/** Begins to collect an invoice that was issued just now. The reconciler starts what is not started here. */
+export async function collect(
+  call: Call,
+  issued: Pick<z.output<typeof Invoice>, 'id' | 'number' | 'state'>,
+): Promise<void> {
+  if (issued.state !== 'open') return;
   const summary = summaries.collection({ number: issued.number ?? '' });
   const wait = { waitMs: call.deps.waits.workflowMs, summary };
   await call.deps.engine.collect(issued.id, wait).catch((error: unknown) => {
@@ -408,7 +433,8 @@ const payNow = route({
   ],
   handle: async (call) => {
     const invoice = await requireInvoice(call);
-    if (invoice.state === 'paid') return { status: 200, body: await wireOf(call.db, invoice) };
+    if (invoice.state === 'paid')
+      return { status: 200, body: await invoiceWireOf(call.db, invoice) };
     if (invoice.state === 'uncollectible') {
       throw wrongState(
         invoice,
@@ -422,7 +448,7 @@ const payNow = route({
       waitMs: call.deps.waits.workflowMs,
       summary: summaries.collection({ number: nameOf(invoice) }),
     });
-    const body = await wireOf(call.db, invoice);
+    const body = await invoiceWireOf(call.db, invoice);
     if (reply.kind === 'done' && body.state === 'open') {
       if (reply.value.state === 'no_method') {
         throw new ApiProblem(

@@ -67,7 +67,9 @@ export const Invoice = z
     object: z.literal('invoice'),
     environment: z.enum(['test', 'live']),
     number: z.string().nullable(),
-    kind: z.enum(['period', 'advance', 'change', 'threshold', 'top_up']),
+    kind: z.enum(['period', 'advance', 'change', 'threshold', 'late', 'top_up']).meta({
+      description: 'late: of usage that came in after the subscription had ended.',
+    }),
     state: z.enum(['draft', 'open', 'paid', 'void', 'uncollectible']),
     payment_status: z.enum(['none', 'pending', 'succeeded', 'failed']),
     subscriber_id: z.string(),
@@ -144,7 +146,10 @@ export const UpcomingInvoice = z
   .strictObject({
     object: z.literal('upcoming_invoice'),
     subscription_id: z.string(),
-    period: PeriodAnswer,
+    period: PeriodAnswer.nullable().meta({
+      description:
+        'Null: the subscription has ended, and usage that came in since is billed by itself.',
+    }),
     ...draftFields,
   })
   .meta({ id: 'UpcomingInvoice' });
@@ -243,13 +248,13 @@ function stillDue({ state, amount_due_minor, due_reduced_minor }: InvoiceRead): 
 
 export function upcomingToWire(
   subscriptionId: string,
-  period: Period,
+  period: Period | null,
   draft: InvoiceDraft,
 ): z.output<typeof UpcomingInvoice> {
   return {
     object: 'upcoming_invoice',
     subscription_id: subscriptionId,
-    period: periodToWire(period),
+    period: period === null ? null : periodToWire(period),
     ...draftToWire(draft),
   };
 }

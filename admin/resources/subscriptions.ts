@@ -17,6 +17,7 @@ import {
   subscriptionToWire,
 } from './subscription-shapes.ts';
 import { startSubscription } from './subscription-start.ts';
+import { billLateUsageNow } from './late-usage.ts';
 import { showUpcomingInvoice, showUsage } from './subscription-usage.ts';
 
 const list = route({
@@ -106,4 +107,5 @@ export const subscriptionRoutes: readonly Route[] = [
   showConstraints,
   showUsage,
   showUpcomingInvoice,
+  billLateUsageNow,
 ];

@@ -153,8 +153,8 @@ const correctEvent = route({
   summary: 'Correct a usage event',
   description: `An event never changes: the correction is a record beside it. While the event's period is open, its invoice has the
 corrected quantity; once it is closed, the next invoice of the subscription has the difference as an adjustment, rated with
-the prices and tiers of then, credited where it is negative. Where the invoice was made void, the one that is issued again has
-the corrected quantity. Quotas that the event has used up are not given back.
+the prices and tiers of then, credited where it is negative; of a subscription that has ended, its late invoice has it. Where
+the invoice was made void, the one that is issued again has the corrected quantity. Quotas that the event has used up are not given back.
 Only SUM and COUNT meters are corrected, and events that took no credits.`,
   roles: operators,
   body: correctionBody,
@@ -214,12 +214,6 @@ function problemOfRefusal(
       return new ApiProblem(
         'event_not_correctable',
         'The event took credits. Give them back with a grant.',
-      );
-    case 'ended':
-      return new ApiProblem(
-        'event_not_correctable',
-        'The period of the event is closed and its subscription has ended, so that there is no next invoice. Give the money back with a credit note.',
-        { extra: { subscription_id: refusal.subscriptionId } },
       );
     case 'void_invoice':
       return new ApiProblem(

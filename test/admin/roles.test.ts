@@ -59,6 +59,7 @@ const allowed: Readonly<Record<string, readonly Role[]>> = {
   showConstraints: ['admin', 'operator', 'reader'],
   showSubscriptionUsage: ['admin', 'operator', 'reader'],
   showUpcomingInvoice: ['admin', 'operator', 'reader'],
+  billLateUsage: ['admin', 'operator'],
   createTopUp: ['admin', 'operator'],
   listTopUps: ['admin', 'operator', 'reader'],
   showTopUp: ['admin', 'operator', 'reader'],

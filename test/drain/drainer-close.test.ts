@@ -6,6 +6,7 @@ import { commitBatch, parseEntries } from '../../drain/batch.ts';
 import { type Db, inTransaction, openDb } from '../../store/db.ts';
 import { selectRow, selectRows } from '../../store/query.ts';
 import { openCursor } from '../../store/stream-cursors.ts';
+import { postUsage } from '../../store/usage-batch.ts';
 import { type Party, seedParty, seedWorld, type World } from '../store/fixture.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 import { assertConserved, rollupsOf, SHARD, usageFact } from './drainer-fixture.ts';
@@ -141,5 +142,45 @@ describe('drain/drainer › close and drain exclude each other', () => {
       places.add(isInSecond);
     }
     assert.equal(places.size, 2, 'only one order came about');
+  });
+
+  it('opens one late period when several drains bring the first usage after an end', async () => {
+    for (let run = 0; run < 40; run += 1) {
+      const parties = [await seedParty(db, world), await seedParty(db, world)];
+      for (const { periods } of parties) {
+        for (const { periodId } of periods) await finalize(periodId, 0);
+      }
+      // Each brings both, in an order of its own; one of the late periods closes meanwhile.
+      const brought = [parties, parties.toReversed(), parties].map((order, index) =>
+        sleep((run * (index + 3)) % 5).then(() =>
+          inTransaction(db, (tx) =>
+            postUsage(
+              tx,
+              order.map((party) => usageFact(world, party)),
+            ),
+          ),
+        ),
+      );
+      const closing = sleep(run % 7).then(async () => {
+        const id = await db('periods')
+          .where({ subscription_id: parties[0]?.subscriptionId, is_late: true, state: 'open' })
+          .first('id');
+        return id === undefined ? { adjusting: 0n } : finalize(String(id.id), run % 3);
+      });
+      const [billed] = await Promise.all([closing, ...brought]);
+      for (const [index, party] of parties.entries()) {
+        const { subscriptionId: subscription_id } = party;
+        const late = await db('periods').where({ subscription_id, is_late: true });
+        const open = late.filter(({ state }) => state === 'open');
+        const rows = await rollupsOf(db, party);
+        assert.equal(
+          rows.reduce((sum, row) => sum + row.quantity, 0n),
+          3n,
+        );
+        const closed = index === 0 ? billed.adjusting : 0n;
+        assert.equal(open.length, closed === 3n ? 0 : 1);
+        assert.equal(late.length, (closed === 0n ? 0 : 1) + open.length);
+      }
+    }
   });
 });

@@ -188,12 +188,22 @@ describe('drain/drainer', () => {
     );
   });
 
-  it('keeps an event of a subscription that has ended apart, in its own segment', async () => {
+  it('puts an event of a subscription that has ended into its late period, which holds no time', async () => {
     for (const index of [0, 1, 2]) await close(index);
-    await bench.add([usageFact(bench.world, party)]);
-    await drainAll(bench);
+    for (const count of [1, 2]) {
+      await bench.add(Array.from({ length: count }, () => usageFact(bench.world, party)));
+      await drainAll(bench);
+    }
+    const late = await bench
+      .db('periods')
+      .where({ subscription_id: party.subscriptionId, is_late: true });
+    assert.deepEqual(
+      late.map((period) => [period.state, period.seq, period.start_at, period.end_at]),
+      [['open', 3, new Date('2025-04-01'), new Date('2025-04-01')]],
+    );
+    const [segment] = await bench.db('segments').where({ period_id: late[0].id });
     assert.deepEqual(await rollupsOf(bench.db, party), [
-      { segmentId: segmentOf(0), adjusts: periodOf(0), quantity: 1n, events: 1n },
+      { segmentId: segment.id, adjusts: periodOf(0), quantity: 3n, events: 3n },
     ]);
   });
 

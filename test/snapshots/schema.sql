@@ -391,7 +391,7 @@ TABLE invoices
   CONSTRAINT invoices_environment_number_key UNIQUE (environment, number)
   CONSTRAINT invoices_environment_series_number_in_series_key UNIQUE (environment, series, number_in_series)
   CONSTRAINT invoices_id_check CHECK ((id ~ '^inv_[0-9a-z]{22}$'::text))
-  CONSTRAINT invoices_kind_check CHECK ((kind = ANY (ARRAY['period'::text, 'advance'::text, 'change'::text, 'threshold'::text, 'top_up'::text])))
+  CONSTRAINT invoices_kind_check CHECK ((kind = ANY (ARRAY['period'::text, 'advance'::text, 'change'::text, 'threshold'::text, 'late'::text, 'top_up'::text])))
   CONSTRAINT invoices_number_in_series_check CHECK ((number_in_series > 0))
   CONSTRAINT invoices_paid_by_check CHECK ((paid_by = ANY (ARRAY['payment'::text, 'out_of_band'::text, 'nothing_due'::text])))
   CONSTRAINT invoices_payment_status_check CHECK ((payment_status = ANY (ARRAY['none'::text, 'pending'::text, 'succeeded'::text, 'failed'::text])))
@@ -401,8 +401,9 @@ TABLE invoices
   CONSTRAINT invoices_state_check CHECK ((state = ANY (ARRAY['draft'::text, 'open'::text, 'paid'::text, 'void'::text, 'uncollectible'::text])))
   CONSTRAINT invoices_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
   CONSTRAINT invoices_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
-  CREATE INDEX invoices_by_period ON public.invoices USING btree (period_id) WHERE (kind = 'period'::text)
+  CREATE INDEX invoices_by_period ON public.invoices USING btree (period_id) WHERE (kind = ANY (ARRAY['period'::text, 'late'::text]))
   CREATE INDEX invoices_by_subscriber ON public.invoices USING btree (subscriber_id, created_at)
+  CREATE UNIQUE INDEX one_late_invoice ON public.invoices USING btree (subscription_id, period_id) WHERE ((kind = 'late'::text) AND (state <> 'void'::text))
   CREATE UNIQUE INDEX one_period_invoice ON public.invoices USING btree (subscription_id, period_id) WHERE ((kind = 'period'::text) AND (state <> 'void'::text))
   CREATE UNIQUE INDEX one_reissue ON public.invoices USING btree (reissue_of) WHERE (reissue_of IS NOT NULL)
   CREATE TRIGGER final_invoices_are_frozen BEFORE DELETE OR UPDATE ON public.invoices FOR EACH ROW EXECUTE FUNCTION refuse_change_of_final_invoice()
@@ -530,18 +531,25 @@ TABLE periods
   closed_at timestamp with time zone
   cut_reason text
   finalize_at timestamp with time zone
-  CONSTRAINT periods_check CHECK ((end_at > start_at))
+  is_late boolean NOT NULL DEFAULT false
+  CONSTRAINT periods_check CHECK (
+CASE
+    WHEN is_late THEN (end_at = start_at)
+    ELSE (end_at > start_at)
+END)
   CONSTRAINT periods_check1 CHECK (((start_at >= interval_start_at) AND (end_at <= interval_end_at)))
   CONSTRAINT periods_check2 CHECK (((state = 'closed'::text) = (closed_at IS NOT NULL)))
   CONSTRAINT periods_cut_reason_check CHECK ((cut_reason = ANY (ARRAY['close_now'::text, 'threshold'::text, 'interval_change'::text, 'cancel'::text])))
   CONSTRAINT periods_id_check CHECK ((id ~ '^per_[0-9a-z]{22}$'::text))
   CONSTRAINT periods_interval_index_check CHECK ((interval_index >= 0))
+  CONSTRAINT periods_late_state CHECK (((NOT is_late) OR (state = ANY (ARRAY['open'::text, 'closed'::text]))))
   CONSTRAINT periods_never_overlap EXCLUDE USING gist (subscription_id WITH =, tstzrange(start_at, end_at, '[)'::text) WITH &&) WHERE ((state <> 'void'::text))
   CONSTRAINT periods_pkey PRIMARY KEY (id)
   CONSTRAINT periods_seq_check CHECK ((seq >= 0))
   CONSTRAINT periods_state_check CHECK ((state = ANY (ARRAY['scheduled'::text, 'open'::text, 'closing'::text, 'closed'::text, 'void'::text])))
   CONSTRAINT periods_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
   CONSTRAINT periods_subscription_id_seq_key UNIQUE (subscription_id, seq)
+  CREATE UNIQUE INDEX one_open_late_period ON public.periods USING btree (subscription_id) WHERE (is_late AND (state = 'open'::text))
   CREATE INDEX periods_by_state ON public.periods USING btree (state, end_at) WHERE (state = ANY (ARRAY['open'::text, 'closing'::text]))
 
 TABLE plan_changes
@@ -714,7 +722,7 @@ TABLE segments
   status text NOT NULL
   overage boolean NOT NULL
   void boolean NOT NULL DEFAULT false
-  CONSTRAINT segments_check CHECK ((until_at > from_at))
+  CONSTRAINT segments_check CHECK (((until_at > from_at) OR ((until_at = from_at) AND (status = 'inactive'::text))))
   CONSTRAINT segments_never_overlap EXCLUDE USING gist (subscription_id WITH =, tstzrange(from_at, until_at, '[)'::text) WITH &&) WHERE ((NOT void))
   CONSTRAINT segments_period_id_fkey FOREIGN KEY (period_id) REFERENCES periods(id)
   CONSTRAINT segments_pkey PRIMARY KEY (id)

@@ -397,6 +397,42 @@ const faults: readonly Fault[] = [
     'a plan that the segments ahead do not know',
     "UPDATE subscriptions SET plan_version_id = 'another' WHERE state = 'active'",
   ],
+  [
+    'I15',
+    'a late invoice of a period that holds time',
+    "UPDATE invoices SET kind = 'late' WHERE id = ':inv'",
+  ],
+  [
+    'I17',
+    'late usage that was not billed',
+    'UPDATE usage_rollups SET quantity = quantity + 1 WHERE segment_id = :lateseg',
+  ],
+  [
+    'I44',
+    'late usage beside that of the closed period that it belongs to',
+    `UPDATE usage_rollups SET adjusts_period_id = ':per0' WHERE segment_id = :seg0`,
+  ],
+  [
+    'I44',
+    'late overage there',
+    `UPDATE credit_rollups SET adjusts_period_id = ':per0' WHERE segment_id = :seg0`,
+  ],
+  [
+    'I44',
+    'an event that is late for its own period',
+    `${EVENT} adjusts_period_id = period_id ${ONE_EVENT}`,
+  ],
+  [
+    'I44',
+    'usage in time where no time is',
+    "UPDATE usage_rollups SET adjusts_period_id = '' WHERE segment_id = :lateseg",
+  ],
+  [
+    'I45',
+    'late usage that nobody bills',
+    `UPDATE periods p SET start_at = o.at, end_at = o.at, interval_start_at = o.at, interval_end_at = o.at
+    FROM (SELECT now() - interval '35 days 3 hours' AS at) o WHERE p.is_late AND p.state = 'open'`,
+  ],
 ];
 
 describe('store/invariants', () => {
@@ -548,6 +584,7 @@ async function seedSound(db: Db): Promise<Record<string, string>> {
     { kind: 'expired', ...fact, micro: 500_000 },
     { kind: 'low', subscriberId: party.subscriberId, availableMicro: 1, atMs: NOW },
   ]);
+  const lateSegment = await endWithLateUsage(db, world, await seedParty(db, world, months));
   const debit = await selectRow<{ seq: bigint }>(
     db,
     "SELECT seq FROM core_log WHERE verb = 'debit'",
@@ -560,6 +597,7 @@ async function seedSound(db: Db): Promise<Record<string, string>> {
     strangerper: stranger.periods[1]?.periodId ?? '',
     per0: party.periods[0]?.periodId ?? '',
     per1: party.periods[1]?.periodId ?? '',
+    lateseg: lateSegment,
     seg0: String(party.periods[0]?.segmentId),
     seg1: String(party.periods[1]?.segmentId),
     event: event.opId,
@@ -568,6 +606,31 @@ async function seedSound(db: Db): Promise<Record<string, string>> {
     note,
     inv,
   };
+}
+
+/** A subscription that has ended, with late usage that is billed and late usage that is not. Gives the segment of the first. */
+async function endWithLateUsage(db: Db, world: World, party: Party): Promise<string> {
+  const { subscriptionId, subscriberId, periods } = party;
+  const late = (): Promise<void> => drain(db, [usage(world, party, { days: -30, period: 0 })]);
+  await late();
+  await invoiceFirst(db, party, world);
+  const after = periods.slice(1).map(({ periodId }) => periodId);
+  await db('periods').whereIn('id', after).update({ state: 'void' });
+  const ended = { state: 'canceled', ended_at: new Date(at(-10)) };
+  await db('subscriptions').where({ id: subscriptionId }).update(ended);
+  await late();
+  const of = { subscription_id: subscriptionId, is_late: true };
+  const { id: periodId } = await db('periods').where(of).first('id');
+  const owner = { environment: 'test', subscriberId, currency: 'USD' };
+  const meterId = world.meterIds.api_calls;
+  const invoice = invoiceOf(owner, { kind: 'late', key: periodId, minor: 100n, meterId });
+  await write(db, async (tx) => {
+    await issueInvoice(tx, { ...invoice, subscriptionId, periodId }, new Date());
+    await tx('periods').where({ id: periodId }).update({ state: 'closed', closed_at: new Date() });
+  });
+  await late();
+  const segment = await db('segments').where({ period_id: periodId }).first('id');
+  return String(segment?.id);
 }
 
 function usage(
@@ -707,6 +770,7 @@ const lineKinds = {
   period: 'usage',
   top_up: 'top_up',
   change: 'adjustment',
+  late: 'adjustment',
   advance: 'adjustment',
 } as const;
 

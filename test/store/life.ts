@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 
 import type { Charge, PlanDefinition, Price } from '../../billing/plan.ts';
+import type { UsageFact } from '../../billing/usage-fact.ts';
 import { draftAdvanceInvoice } from '../../store/change-input.ts';
 import { type Db, inTransaction, type Tx } from '../../store/db.ts';
 import { invoiceAdvanceFees } from '../../store/fees-ahead.ts';
@@ -24,6 +25,8 @@ import {
   lockSubscription,
   readSubscription,
 } from '../../store/subscriptions.ts';
+import { postUsage } from '../../store/usage-batch.ts';
+import { usageFact } from '../drain/drainer-fixture.ts';
 import { seedSubscriber, seedSubscription, type World } from '../workflows/support/world.ts';
 
 /** The life of one subscription, told to the store in the order of time, without shards and workflows. */
@@ -173,6 +176,21 @@ function lifeOf(
           ...{ occurred: occurredAt, counted: countedAt, quantity: quantity.toString() },
         },
       );
+    },
+
+    /** As the drain posts it, whatever has become of its period. Answers the event's id. */
+    async post(occurredAt: Date, quantity: number, over: Partial<UsageFact> = {}): Promise<string> {
+      const fact = usageFact(
+        { ...world, planId: '', planVersionId: '', meterIds: { api_calls: '', tokens: '' } },
+        { ...ids, apiKeyId: '', periods: [] },
+        {
+          ...{ segmentId: '', atMs: occurredAt.getTime() },
+          ...{ quantities: [{ meter: meterOf(world).key, quantity }], ...over },
+        },
+      );
+      const outcome = await locked((tx) => postUsage(tx, [fact]));
+      assert.deepEqual([outcome.inserted, outcome.refused], [1, []]);
+      return fact.opId;
     },
 
     /** Two seconds later segments carry the new version. Answers the invoice of the change. */

@@ -225,7 +225,7 @@ describe('store/usage-corrections', () => {
     assert.deepEqual(await correct(eventId, nothing), { kind: 'unchanged' });
   });
 
-  it('refuses where no invoice is to come: the last period is closed, and it was not before', async () => {
+  it('is counted in a late period where no other is to come: the last one is closed, and it was not before', async () => {
     const party = await seedParty(db, world);
     const eventId = await used(party, one('api_calls', 6));
     await db('periods')
@@ -236,8 +236,17 @@ describe('store/usage-corrections', () => {
       .update({ state: 'void' });
     assert.deepEqual(await correct(eventId, to(5n)), { kind: 'corrected' });
     await finalize(party, 0);
-    const ended = { kind: 'ended', subscriptionId: party.subscriptionId };
-    assert.deepEqual(await correct(eventId, to(4n)), ended);
+    assert.deepEqual(await correct(eventId, to(4n)), { kind: 'corrected' });
+    const [, made] = await listCorrections(db, eventId);
+    const late = await db('periods').where({
+      subscription_id: party.subscriptionId,
+      is_late: true,
+    });
+    assert.deepEqual(
+      [made?.periodId, made?.adjustsPeriodId, made?.quantityAfter],
+      [late[0]?.id, party.periods[0]?.periodId, 4n],
+    );
+    assert.deepEqual(await inInterval(party, 0), [5n, 1n]);
   });
 
   it('never lets twenty at once disagree: every one starts where another ended', async () => {

@@ -228,7 +228,7 @@ export async function faultsOf(db: Db): Promise<readonly string[]> {
      UNION ALL
      SELECT 'period ' || p.id || ' is closed with ' || count(i.id) || ' invoices'
        FROM periods p LEFT JOIN invoices i ON i.period_id = p.id AND i.kind = 'period' AND i.state <> 'void'
-       WHERE p.state = 'closed' GROUP BY p.id HAVING count(i.id) <> 1
+       WHERE p.state = 'closed' AND NOT p.is_late GROUP BY p.id HAVING count(i.id) <> 1
      UNION ALL
      SELECT 'receivable of ' || a.subscriber_id || ' is ' || sum(e.amount) || ', its open invoices are not'
        FROM accounts a JOIN ledger_entries e ON e.account_id = a.id WHERE a.kind = 'receivable' GROUP BY a.subscriber_id
