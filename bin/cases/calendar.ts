@@ -1,8 +1,34 @@
-import { anniversaryAt, calendarDaysBetween, firstBillDate } from '../../billing/periods.ts';
+import {
+  anniversaryAt,
+  boundary,
+  calendarDaysBetween,
+  firstBillDate,
+  intervalIndexAt,
+} from '../../billing/periods.ts';
+import type { Span } from '../../billing/ratio.ts';
 import type { Given } from './given.ts';
 import type { Fields } from './read.ts';
 import { type Every, instantIn, intervalOf, spelledTime, timeAt, zoneOf } from './times.ts';
 import { countIn, integerIn, nameOf, textOf } from './values.ts';
+
+/**
+ * The interval of an anchor that an instant lies in. By the calendar (`billing_time`) it is a subscription's, which begins
+ * at its anchor with a stub.
+ * @throws RangeError
+ */
+function intervalAt(given: Given, every: Every, atMs: number): Span {
+  const [anchorMs, zone] = [instantIn(given, 'anchor'), zoneOf(given)];
+  const name = nameOf(given, ['billing_time', 'billingTime', 'billing']);
+  const time = name === null ? 'anniversary' : textOf(given, name);
+  if (time === 'anniversary') return anniversaryAt(anchorMs, zone, every, atMs);
+  if (time !== 'calendar') throw new RangeError(`no time to bill: ${time}`);
+  const recurrence = { ...every, billing_time: time } as const;
+  const n = intervalIndexAt(anchorMs, zone, recurrence, atMs);
+  return {
+    startMs: boundary(anchorMs, zone, recurrence, n),
+    endMs: boundary(anchorMs, zone, recurrence, n + 1),
+  };
+}
 
 /**
  * What `anchor.monthly`, `anchor.quarterly`, … ask: each date that is expected is answered by the boundary at or before its
@@ -12,11 +38,9 @@ import { countIn, integerIn, nameOf, textOf } from './values.ts';
 export function anchored(word: string): (given: Given, expect: Fields) => Fields {
   const once = intervalOf(word, 1);
   return (given, expect) => {
-    const zone = zoneOf(given);
-    const anchorMs = instantIn(given, 'anchor');
     const every = { unit: once.unit, count: once.count * countIn(given, 'count') };
-    const boundaryAt = (ms: number): number => anniversaryAt(anchorMs, zone, every, ms).startMs;
-    return { dates: datesOf(expect, zone).map((ms) => timeAt(boundaryAt(ms), given)) };
+    const dates = datesOf(expect, zoneOf(given));
+    return { dates: dates.map((ms) => timeAt(intervalAt(given, every, ms).startMs, given)) };
   };
 }
 
@@ -37,12 +61,7 @@ function everyOf(given: Given): Every {
 }
 
 function periodAt(given: Given): Fields {
-  const { startMs, endMs } = anniversaryAt(
-    instantIn(given, 'anchor'),
-    zoneOf(given),
-    everyOf(given),
-    instantIn(given, 'at'),
-  );
+  const { startMs, endMs } = intervalAt(given, everyOf(given), instantIn(given, 'at'));
   const [start, end] = [timeAt(startMs, given), timeAt(endMs, given)];
   return { period: [start, end], start, end };
 }

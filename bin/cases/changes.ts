@@ -106,7 +106,7 @@ function withinPeriod(byDefault: Proration): (given: Given) => Fields {
 /** The anchor moves to the change, and the new interval is charged whole. */
 function intervalChange(given: Given): Fields {
   const [atMs, endMs] = [instantIn(given, 'change'), instantIn(given, 'periodEnd')];
-  const every = everyIn(given, 'newInterval', 'newCount');
+  const every = everyIn(given, ['newInterval', 'toInterval'], 'newCount');
   // How long a whole interval is changes nothing: a second of an interval that is not named stands for it.
   const next =
     every === null
@@ -121,8 +121,9 @@ function intervalChange(given: Given): Fields {
   };
 }
 
-function everyIn(given: Given, name: string, count: string): Every | null {
-  return given.has(name) ? intervalOf(textOf(given, name), countIn(given, count)) : null;
+function everyIn(given: Given, names: readonly string[], count: string): Every | null {
+  const name = nameOf(given, names);
+  return name === null ? null : intervalOf(textOf(given, name), countIn(given, count));
 }
 
 const month: Every = { unit: 'month', count: 1 };
@@ -148,7 +149,7 @@ const rare: readonly Every[] = [
 function oldStart(given: Given, endMs: number, next: Every | null): number {
   const zone = zoneOf(given);
   const before = (every: Every): number => anniversaryAt(endMs, zone, every, endMs - 1).startMs;
-  const said = everyIn(given, 'oldInterval', 'oldCount');
+  const said = everyIn(given, ['oldInterval', 'fromInterval'], 'oldCount');
   if (given.has('periodStart')) return instantIn(given, 'periodStart');
   if (said !== null) return before(said);
   const [atMs, oldFee, newFee] = [
@@ -157,14 +158,14 @@ function oldStart(given: Given, endMs: number, next: Every | null): number {
     integerIn(given, 'newCents'),
   ];
   const isPossible = (every: Every): boolean =>
-    before(every) <= atMs && (next === null || daysOf(every) !== daysOf(next));
+    before(every) <= atMs && (next === null || lengthOf(every) !== lengthOf(next));
   const fitsFees = (every: Every): boolean =>
-    next === null || daysOf(every) > daysOf(next) === oldFee > newFee;
+    next === null || lengthOf(every) > lengthOf(next) === oldFee > newFee;
   // Between the two of them lies their geometric mean: (old fee ÷ new fee)² against month × year ÷ (new interval)².
   const isNearerToYear =
     next === null
       ? oldFee > newFee
-      : oldFee ** 2n * daysOf(next) ** 2n > newFee ** 2n * daysOf(month) * daysOf(year);
+      : oldFee ** 2n * lengthOf(next) ** 2n > newFee ** 2n * lengthOf(month) * lengthOf(year);
   const usual = isNearerToYear ? [year, month] : [month, year];
   const all = [...usual, ...rare];
   const old =
@@ -173,9 +174,9 @@ function oldStart(given: Given, endMs: number, next: Every | null): number {
   return before(old);
 }
 
-/** About how long an interval is, to tell which of two is the longer one. */
-function daysOf({ unit, count }: Every): bigint {
-  return BigInt(count) * { hour: 0n, day: 1n, week: 7n, month: 30n, year: 365n }[unit];
+/** About how long an interval is, in hours, to tell which of two is the longer one; twelve months are a year. */
+function lengthOf({ unit, count }: Every): bigint {
+  return BigInt(count) * { hour: 1n, day: 24n, week: 168n, month: 730n, year: 8760n }[unit];
 }
 
 /** What of both fees is left is said, or follows from the dates of a period. */
