@@ -184,14 +184,9 @@ export function allocate(total: Minor, weights: readonly bigint[]): Minor[] {
   const left = total - parts.reduce((sum, part) => sum + part.floor, 0n);
   const favoured = new Set(
     parts
-      .toSorted((a, b) => compare(b.remainder, a.remainder) || a.index - b.index)
+      .toSorted((a, b) => Number(b.remainder - a.remainder) || a.index - b.index)
       .slice(0, Number(left))
       .map((part) => part.index),
   );
   return parts.map((part) => (favoured.has(part.index) ? part.floor + 1n : part.floor));
-}
-
-function compare(a: bigint, b: bigint): number {
-  if (a === b) return 0;
-  return a < b ? -1 : 1;
 }

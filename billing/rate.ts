@@ -276,9 +276,5 @@ export function levelAt(levels: readonly Level[], atMs: number): bigint {
 }
 
 function inTime(levels: readonly Level[]): readonly Level[] {
-  return levels.toSorted((a, b) => a.atMs - b.atMs || compare(a.quantity, b.quantity));
-}
-
-function compare(a: bigint, b: bigint): number {
-  return a < b ? -1 : Number(a > b);
+  return levels.toSorted((a, b) => a.atMs - b.atMs || Number(a.quantity - b.quantity));
 }

@@ -6,6 +6,7 @@ import {
   aggregate,
   billableUnits,
   type Level,
+  levelAt,
   packageCount,
   rate,
   rateByTier,
@@ -259,7 +260,7 @@ describe('billing/rate › aggregate', () => {
         fc.property(levels, fc.nat(6), (given, rows) => {
           let area = 0n;
           for (let atMs = short.startMs; atMs < short.endMs; atMs += 1)
-            area += levelAt(given, atMs);
+            area += modelLevelAt(given, atMs);
           const expected = (2n * area + 50n) / 100n;
           const spread = Map.groupBy(
             [...given, ...given].toReversed(),
@@ -270,6 +271,18 @@ describe('billing/rate › aggregate', () => {
         }),
       );
     });
+  });
+
+  it('a level stands from its own instant on, the greater of two at once', () => {
+    const at = fc.integer({ min: 0, max: 6 });
+    const levels = fc.array(fc.record({ atMs: at, quantity: fc.bigInt(0n, 9n) }), { maxLength: 6 });
+    fc.assert(
+      fc.property(levels, at, (given, atMs) => {
+        assert.equal(levelAt(given, atMs), modelLevelAt(given, atMs));
+      }),
+    );
+    assert.equal(levelAt([{ atMs: 5, quantity: 3n }], 5), 3n);
+    assert.equal(levelAt([{ atMs: 5, quantity: 3n }], 4), 0n);
   });
 
   it('takes corrections into account', () => {
@@ -284,7 +297,7 @@ function row(of: Partial<UsagePartial>): UsagePartial {
   return { ...none, ...of };
 }
 
-function levelAt(levels: readonly Level[], atMs: number): bigint {
+function modelLevelAt(levels: readonly Level[], atMs: number): bigint {
   const upTo = levels.filter((one) => one.atMs <= atMs);
   const lastMs = Math.max(...upTo.map((one) => one.atMs));
   const latest = upTo.filter((one) => one.atMs === lastMs).map((one) => one.quantity);
