@@ -22,7 +22,6 @@ const runners: Readonly<Record<string, Runner>> = {
 const otherwise: Readonly<Record<string, string>> = {
   'proration.fixed30': 'a day is a part of the real days of its period',
   'proration.day_inclusive_end': 'a period ends before its end, and the day of a change is new',
-  'proration.day_exclusive': 'a part of a period is an exact fraction, which nothing rounds',
   'proration.max_consumption': 'what was used of an allowance gives no part of a fee back',
   'units.round': 'a quantity is rated as it was counted',
 };
