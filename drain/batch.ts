@@ -48,6 +48,8 @@ export type Batch = {
   /** Where the cursor stands. */
   readonly fromId: string;
   readonly entries: readonly ParsedEntry[];
+  /** Called while Postgres stores the usage of a transaction. */
+  readonly whileWriting?: (() => void) | undefined;
   /** For tests: called within the transaction, before it is committed. */
   readonly beforeCommit?: (() => void | Promise<void>) | undefined;
 };
@@ -135,6 +137,7 @@ async function postEntries(tx: Tx, batch: Batch): Promise<BatchResult> {
   const outcome = await postUsage(
     tx,
     usage.map(({ fact }) => fact),
+    batch.whileWriting,
   );
   const entryOf = new Map(usage.map(({ entry, fact }) => [fact, entry]));
   for (const { fact, reason } of outcome.refused) {

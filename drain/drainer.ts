@@ -283,19 +283,32 @@ async function drainOnce(
     return { cursor: at.cursor, isThin: false };
   }
   await at.partitions.ensureFor(entries);
-  // A full batch is followed by another one: it is read while Postgres works on this one.
-  if (entries.length === batchMax) state.keepAhead(beginRead(state, last.id));
+  // A full batch is followed by another one: it is read while Postgres stores this one.
+  const readAhead = once(() => {
+    if (entries.length === batchMax) state.keepAhead(beginRead(state, last.id));
+  });
   await failpoint?.('before_tx');
   const result = await commitBatch(db, {
     stream: state.stream,
     fromId: at.cursor,
     entries,
+    whileWriting: readAhead,
     beforeCommit: failpoint === undefined ? undefined : () => failpoint('before_commit'),
   });
   state.committed(result);
   await failpoint?.('after_commit');
   await afterCommit(state, last.id);
   return { cursor: last.id, isThin: entries.length < Math.min(THIN_BATCH, batchMax / 4) };
+}
+
+/** A batch that has to be tried in halves stores its usage more than once. */
+function once(action: () => void): () => void {
+  let isDone = false;
+  return () => {
+    if (isDone) return;
+    isDone = true;
+    action();
+  };
 }
 
 function beginRead(state: DrainerState, afterId: string): Reading {

@@ -83,6 +83,7 @@ export async function askForUnheld(
       billed.set(fact.opId, { ...entry, overageMicro, writtenOffMicro });
     }
   }
+  if (billed.size === 0) return fresh;
   await rewriteEvents(tx, [...billed.values()]);
   return fresh.map((entry) => billed.get(entry.fact.opId) ?? entry);
 }

@@ -12,14 +12,11 @@ type RollupKey = {
   readonly adjustsPeriodId: string;
 };
 
-function keyOf({ fact, subscriptionId, segmentId, adjustsPeriodId }: UsageEntry): RollupKey {
-  const hourMs = Math.floor(fact.atMs / HOUR_MS) * HOUR_MS;
-  return { subscriptionId, segmentId, hourMs, adjustsPeriodId };
-}
-
-const nameOf = (key: RollupKey): string =>
-  // A segment is one subscription's.
-  `${key.segmentId}|${key.hourMs}|${key.adjustsPeriodId}`;
+/** What new events add to the hours that rating reads: summed here, so that Postgres touches each row once. */
+export type RollupSums = {
+  readonly usage: readonly UsageSum[];
+  readonly credits: readonly CreditSum[];
+};
 
 type UsageSum = RollupKey & {
   readonly meterId: string;
@@ -30,25 +27,93 @@ type UsageSum = RollupKey & {
   latestMs: number;
 };
 
-/** Adds new events to the hours that rating reads: summed here first, so that Postgres touches each row once. */
-export async function addUsageRollups(tx: Tx, entries: readonly UsageEntry[]): Promise<void> {
-  const sums = new Map<string, UsageSum>();
+/** An event that cost no credits leaves no trace here. */
+type CreditSum = RollupKey & {
+  eventCount: number;
+  creditsMicro: bigint;
+  overageMicro: bigint;
+  writtenOffMicro: bigint;
+};
+
+type Hour = {
+  readonly key: RollupKey;
+  readonly meters: Map<string, UsageSum>;
+  readonly credits: CreditSum;
+};
+
+/** Sums up the events by segment and hour. */
+export function sumRollups(entries: readonly UsageEntry[]): RollupSums {
+  const hours = new Map<string, Hour>();
   for (const entry of entries) {
-    const key = keyOf(entry);
-    const hour = nameOf(key);
-    for (const [index, { quantity }] of entry.fact.quantities.entries()) {
-      const meterId = entry.meterIds[index] ?? '';
-      addQuantity(sums, {
-        name: `${hour}|${meterId}`,
-        key,
-        meterId,
-        quantity,
-        atMs: entry.fact.atMs,
-      });
+    const { fact, meterIds, creditsMicro, overageMicro, writtenOffMicro } = entry;
+    const { meters, credits, key } = hourOf(hours, entry);
+    for (const [index, { quantity }] of fact.quantities.entries()) {
+      addQuantity(meters, { key, meterId: meterIds[index] ?? '', quantity, atMs: fact.atMs });
     }
+    if (creditsMicro + overageMicro + writtenOffMicro === 0n) continue;
+    credits.eventCount += 1;
+    credits.creditsMicro += creditsMicro;
+    credits.overageMicro += overageMicro;
+    credits.writtenOffMicro += writtenOffMicro;
   }
-  if (sums.size === 0) return;
-  const rows = [...sums.values()];
+  const sums = [...hours.values()];
+  return {
+    usage: sums.flatMap(({ meters }) => [...meters.values()]),
+    credits: sums.map(({ credits }) => credits).filter(({ eventCount }) => eventCount > 0),
+  };
+}
+
+function hourOf(hours: Map<string, Hour>, entry: UsageEntry): Hour {
+  const { fact, subscriptionId, segmentId, adjustsPeriodId } = entry;
+  const hourMs = Math.floor(fact.atMs / HOUR_MS) * HOUR_MS;
+  // A segment is one subscription's.
+  const name = `${segmentId}|${hourMs}|${adjustsPeriodId}`;
+  const known = hours.get(name);
+  if (known !== undefined) return known;
+  const key = { subscriptionId, segmentId, hourMs, adjustsPeriodId };
+  const none = { eventCount: 0, creditsMicro: 0n, overageMicro: 0n, writtenOffMicro: 0n };
+  const hour = { key, meters: new Map<string, UsageSum>(), credits: { ...key, ...none } };
+  hours.set(name, hour);
+  return hour;
+}
+
+function addQuantity(
+  sums: Map<string, UsageSum>,
+  use: {
+    readonly key: RollupKey;
+    readonly meterId: string;
+    readonly quantity: number;
+    readonly atMs: number;
+  },
+): void {
+  const { key, meterId, quantity, atMs } = use;
+  const sum = sums.get(meterId);
+  if (sum === undefined) {
+    sums.set(meterId, {
+      ...key,
+      meterId,
+      quantity: BigInt(quantity),
+      eventCount: 1,
+      maxQuantity: quantity,
+      latestQuantity: quantity,
+      latestMs: atMs,
+    });
+    return;
+  }
+  sum.quantity += BigInt(quantity);
+  sum.eventCount += 1;
+  sum.maxQuantity = Math.max(sum.maxQuantity, quantity);
+  if (atMs >= sum.latestMs) sum.latestQuantity = quantity;
+  sum.latestMs = Math.max(sum.latestMs, atMs);
+}
+
+/** Adds the sums to the hours. */
+export async function addRollups(tx: Tx, sums: RollupSums): Promise<void> {
+  if (sums.usage.length > 0) await addUsage(tx, sums.usage);
+  if (sums.credits.length > 0) await addCredits(tx, sums.credits);
+}
+
+async function addUsage(tx: Tx, rows: readonly UsageSum[]): Promise<void> {
   // Ordered by the key, to prevent deadlocks between two drains that add to the same rows.
   await selectRows(
     tx,
@@ -82,61 +147,7 @@ export async function addUsageRollups(tx: Tx, entries: readonly UsageEntry[]): P
   );
 }
 
-function addQuantity(
-  sums: Map<string, UsageSum>,
-  use: {
-    readonly name: string;
-    readonly key: RollupKey;
-    readonly meterId: string;
-    readonly quantity: number;
-    readonly atMs: number;
-  },
-): void {
-  const { name, key, meterId, quantity, atMs } = use;
-  const sum = sums.get(name);
-  if (sum === undefined) {
-    sums.set(name, {
-      ...key,
-      meterId,
-      quantity: BigInt(quantity),
-      eventCount: 1,
-      maxQuantity: quantity,
-      latestQuantity: quantity,
-      latestMs: atMs,
-    });
-    return;
-  }
-  sum.quantity += BigInt(quantity);
-  sum.eventCount += 1;
-  sum.maxQuantity = Math.max(sum.maxQuantity, quantity);
-  if (atMs >= sum.latestMs) sum.latestQuantity = quantity;
-  sum.latestMs = Math.max(sum.latestMs, atMs);
-}
-
-type CreditSum = RollupKey & {
-  eventCount: number;
-  creditsMicro: bigint;
-  overageMicro: bigint;
-  writtenOffMicro: bigint;
-};
-
-/** The same for credits; an event that cost none leaves no trace here. */
-export async function addCreditRollups(tx: Tx, entries: readonly UsageEntry[]): Promise<void> {
-  const sums = new Map<string, CreditSum>();
-  for (const entry of entries) {
-    const { creditsMicro, overageMicro, writtenOffMicro } = entry;
-    if (creditsMicro + overageMicro + writtenOffMicro === 0n) continue;
-    const key = keyOf(entry);
-    const none = { eventCount: 0, creditsMicro: 0n, overageMicro: 0n, writtenOffMicro: 0n };
-    const sum = sums.get(nameOf(key)) ?? { ...key, ...none };
-    sums.set(nameOf(key), sum);
-    sum.eventCount += 1;
-    sum.creditsMicro += creditsMicro;
-    sum.overageMicro += overageMicro;
-    sum.writtenOffMicro += writtenOffMicro;
-  }
-  if (sums.size === 0) return;
-  const rows = [...sums.values()];
+async function addCredits(tx: Tx, rows: readonly CreditSum[]): Promise<void> {
   await selectRows(
     tx,
     `INSERT INTO credit_rollups AS r (subscription_id, segment_id, hour, adjusts_period_id, event_count, credits_micro,

@@ -12,7 +12,7 @@ import {
   usageFact,
 } from './drainer-fixture.ts';
 
-/** More facts than one read of the stream brings, and than one statement inserts. */
+/** More facts than one read of the stream brings, and than Postgres is sent at once. */
 const FACTS = 2_600;
 const MICRO = 1_000_000;
 

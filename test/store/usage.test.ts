@@ -11,6 +11,7 @@ import { isDrained, listUsageEvents, usageForInterval } from '../../store/usage.
 import { postUsage } from '../../store/usage-batch.ts';
 import { usageFact } from '../drain/drainer-fixture.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
+import { until } from '../support/until.ts';
 import { type Party, seedParty, seedWorld, type World, write } from './fixture.ts';
 
 describe('store/usage', () => {
@@ -114,6 +115,48 @@ describe('store/usage', () => {
 
     it('takes a day and nothing else', async () => {
       await assert.rejects(ensureDayPartition(db, '20250103; DROP TABLE subscribers'), RangeError);
+    });
+  });
+
+  describe('postUsage', () => {
+    it('passes over an event that another transaction commits while it waits for it', async () => {
+      const [shared, mine] = [usageFact(world, party), usageFact(world, party)];
+      const firstHasIt = Promise.withResolvers<void>();
+      const commit = Promise.withResolvers<void>();
+      const first = write(db, async (tx) => {
+        await postUsage(tx, [shared]);
+        firstHasIt.resolve();
+        await commit.promise;
+      });
+      await firstHasIt.promise;
+      const second = write(db, (tx) => postUsage(tx, [shared, mine]));
+      await until(() =>
+        selectRow(
+          db,
+          `SELECT 1 AS found FROM pg_stat_activity
+           WHERE wait_event = 'transactionid' AND datname = current_database() AND query LIKE 'COPY usage_events%'`,
+        ),
+      );
+      commit.resolve();
+      await first;
+      const { inserted, duplicates } = await second;
+      assert.deepEqual({ inserted, duplicates }, { inserted: 1, duplicates: 1 });
+    });
+
+    it('keeps every instant that a fact may carry to the millisecond', async () => {
+      const instants = [0, Date.UTC(2025, 0, 2, 3, 4, 5, 678), 999_999_999_999_999];
+      const facts = instants.map((atMs) => usageFact(world, party, { atMs }));
+      await write(db, (tx) => postUsage(tx, facts));
+      const rows = await selectRows<{ ms: bigint }>(
+        db,
+        `SELECT (extract(epoch FROM occurred_at) * 1000)::bigint AS ms FROM usage_events
+         WHERE event_id = ANY (?::text[]) ORDER BY ms`,
+        [textArray(facts.map(({ opId }) => opId))],
+      );
+      assert.deepEqual(
+        rows.map(({ ms }) => ms),
+        instants.map(BigInt),
+      );
     });
   });
 
