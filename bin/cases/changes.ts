@@ -1,6 +1,6 @@
 import { trueUp } from '../../billing/commitment.ts';
 import type { Off } from '../../billing/discount.ts';
-import { type Currency, parseAmount } from '../../billing/money.ts';
+import { type Currency, isCurrency, parseAmount } from '../../billing/money.ts';
 import { anniversaryAt, boundary } from '../../billing/periods.ts';
 import { changeAmounts, changeLines, feeAfter } from '../../billing/plan-change.ts';
 import { prorate, type Proration, ratioLeft, type Span } from '../../billing/ratio.ts';
@@ -30,7 +30,7 @@ function committed(given: Given): Fields {
   };
 }
 
-const marks: Readonly<Record<string, Currency>> = {
+const marks: Readonly<Partial<Record<string, Currency>>> = {
   $: 'USD',
   '€': 'EUR',
   '£': 'GBP',
@@ -56,17 +56,19 @@ function offIn(given: Given, name: string): Off | null {
   return { kind: 'fixed', amountMinor };
 }
 
+/** Null for a text that is no amount, or names no currency. @throws RangeError when it names another than the input. */
 function amountIn(given: Given, text: string): bigint | null {
-  const [, mark, before, digits = '', after] =
+  const [, mark = '', before, digits = '', after] =
     /^(?:([$€£¥₹])|([A-Z]{3}) ?)?([0-9][0-9,]*(?:\.[0-9]+)?)(?: ?([A-Z]{3}))?$/.exec(text) ?? [];
-  const named = before ?? after ?? (mark === undefined ? undefined : marks[mark]);
-  // A currency of the input's own comes first: `$` is the mark of several.
-  const currency = currencyOf(given);
-  if (named === undefined) return null;
-  if (mark === undefined ? named !== currency : !given.has('currency') && named !== currency) {
+  const code = before ?? after;
+  const named = code ?? marks[mark];
+  if (named === undefined || !isCurrency(named)) return null;
+  const currency = given.has('currency') ? currencyOf(given) : named;
+  // `$` and `¥` are the marks of several.
+  if (code !== undefined && code !== currency) {
     throw new RangeError(`${text} is not in the currency of the fees, ${currency}`);
   }
-  return parseAmount(digits.replace(/,(?=[0-9]{3}(?:[,.]|$))/g, ''), currency);
+  return parseAmount(digits.replaceAll(/,(?=[0-9]{3}(?:[,.]|$))/g, ''), currency);
 }
 
 type Change = { readonly atMs: number; readonly old: Span; readonly next: Span };
