@@ -24,7 +24,8 @@ describe('billing/invoice-state', () => {
   const open = finalize({ state: 'draft' }, { number, amountDueMinor: 1n, atMs: 5 });
 
   it('finalizing gives the number; what owes nothing is paid at once', () => {
-    assert.deepEqual(open, { state: 'open', number, finalizedAtMs: 5 });
+    const owed = finalize({ state: 'draft' }, { number, amountDueMinor: 1n, atMs: 5 });
+    assert.deepEqual(owed, { state: 'open', number, finalizedAtMs: 5 });
     for (const amountDueMinor of [0n, -1n]) {
       assert.deepEqual(finalize({ state: 'draft' }, { number, amountDueMinor, atMs: 5 }), {
         ...{ state: 'paid', number, finalizedAtMs: 5 },

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import type { Price } from '../../billing/plan.ts';
+import type { Price, Tier } from '../../billing/plan.ts';
 import { isProblemCode } from '../../billing/problem.ts';
 import type {
   DraftCharge,
@@ -164,7 +164,13 @@ describe('billing/publish › freezes', () => {
     assert.ok(usage?.kind === 'usage' && fee?.kind === 'recurring');
     assert.deepEqual(usage.price, steps(['10', '1.5'], [null, '2']));
     assert.deepEqual([usage.minimum_minor, usage.maximum_minor], ['100', '200']);
-    assert.equal(fee.bill_in, 'advance');
+    assert.deepEqual(fee, {
+      kind: 'recurring',
+      id: 'fee',
+      display_name: 'Seat',
+      amount_minor: '500',
+      bill_in: 'advance',
+    });
     assert.deepEqual(
       Object.keys(frozen(draft())).filter((key) => !(key in definition)),
       [],
@@ -226,10 +232,11 @@ describe('billing/publish › freezes', () => {
         rate_limits: [{ kind: 'rate', name: 'burst', limit: 5, window_ms: 1_000 }],
       }),
     );
-    assert.deepEqual(
-      definition.charges.map((one) => one.kind),
-      ['recurring', 'one_time'],
-    );
+    const name = { display_name: 'API calls' };
+    assert.deepEqual(definition.charges, [
+      { kind: 'recurring', id: 'chg_1', ...name, amount_minor: '2900' },
+      { kind: 'one_time', id: 'chg_2', ...name, amount_minor: '500' },
+    ]);
     assert.deepEqual(definition.features, [
       {
         id: 'feat_1',
@@ -261,6 +268,12 @@ describe('billing/publish › freezes', () => {
       included([{ ...other, limit_type: 'SOFT' }, limit({ limit_type: 'SOFT' })]),
       '2000',
     );
+    assert.equal(
+      included([limit({ limit_type: 'SOFT' }), { ...other, limit_type: 'SOFT' }]),
+      '2000',
+    );
+    const elsewhere = { ...other, limit_type: 'SOFT', meter_key: 'tokens' } as const;
+    assert.equal(included([limit({ limit_type: 'SOFT' }), elsewhere]), '1000');
     assert.equal(included([limit()]), '0');
   });
 
@@ -288,6 +301,15 @@ describe('billing/publish › freezes', () => {
     const [second] = frozen(draft({ charges: [charge({ price: null })], meters: volume })).charges;
     assert.ok(second?.kind === 'usage');
     assert.equal(second.price.model, 'volume');
+    const own: Price = {
+      model: 'volume',
+      tiers: [{ up_to: null, unit_price: '0.50', flat_fee: '1.0' }],
+    };
+    const [third] = frozen(draft({ charges: [charge({ price: own })], meters })).charges;
+    assert.deepEqual(third?.kind === 'usage' && third.price, {
+      model: 'volume',
+      tiers: [{ up_to: null, unit_price: '0.5', flat_fee: '1' }],
+    });
   });
 });
 
@@ -388,6 +410,88 @@ describe('billing/publish › refuses, each by name and with its mend', () => {
         ),
       },
       ['validation_failed'],
+    ],
+    [
+      'as many features as a shard takes',
+      {
+        features: Array.from({ length: 128 }, (_, index) =>
+          limit({ feature_key: `feature_${index}`, feature_name: `Feature ${index}`, limit: null }),
+        ),
+      },
+      [],
+    ],
+    ['a limit below zero', { ...bare, features: [limit({ limit: -1n })] }, ['validation_failed']],
+    ['the greatest limit', { features: [limit({ limit: 10n ** 15n - 1n })] }, []],
+    [
+      'a yearly limit on a monthly plan',
+      { features: [limit({ reset_interval: 'year' })] },
+      ['limit_reset_unsupported'],
+    ],
+    [
+      'a yearly limit on a plan of 12 weeks',
+      {
+        interval_unit: 'week',
+        interval_count: 12,
+        features: [limit({ reset_interval: 'year' })],
+      },
+      ['limit_reset_unsupported'],
+    ],
+    [
+      'a monthly limit on a plan of 12 months',
+      { interval_count: 12, features: [limit({ reset_interval: 'month' })] },
+      ['limit_reset_unsupported'],
+    ],
+    [
+      'a monthly limit on a plan of 3 months',
+      { interval_count: 3, features: [limit({ reset_interval: 'month' })] },
+      ['limit_reset_unsupported'],
+    ],
+    [
+      'a yearly limit on a yearly plan',
+      { interval_unit: 'year', features: [limit({ reset_interval: 'year' })] },
+      [],
+    ],
+    [
+      'a daily soft limit beside a charge of another meter',
+      {
+        meters: [calls, { ...calls, id: 'mtr_2', lookup_id: 'tokens', name: 'Tokens' }],
+        charges: [charge({ meter_id: 'mtr_2' })],
+        features: [limit({ limit_type: 'SOFT', reset_interval: 'day' })],
+      },
+      [],
+    ],
+    [
+      'a hard limit below what is included of another meter',
+      {
+        meters: [calls, { ...calls, id: 'mtr_2', lookup_id: 'tokens', name: 'Tokens' }],
+        charges: [charge({ meter_id: 'mtr_2', included_units: 5_000n })],
+        features: [limit()],
+      },
+      [],
+    ],
+    [
+      'a limit that a charge with a fault of its own could not reach either',
+      {
+        charges: [charge({ included_units: 5_000n, minimum_minor: 2n, maximum_minor: 1n })],
+        features: [limit()],
+      },
+      ['charge_bounds'],
+    ],
+    [
+      'a limit at the included units of a charge with a flat fee, which is due without usage',
+      {
+        charges: [
+          charge({
+            included_units: 1_000n,
+            price: {
+              model: 'graduated',
+              tiers: [{ up_to: null, unit_price: '1', flat_fee: '5' }],
+            },
+          }),
+        ],
+        features: [limit()],
+      },
+      ['unreachable_charge'],
     ],
     ['a feature twice', { features: [limit(), limit()] }, ['duplicate_name']],
     ['an unknown currency', { currency: 'usd' }, ['currency_unknown']],
@@ -504,6 +608,16 @@ describe('billing/publish › refuses, each by name and with its mend', () => {
       ['term_without_effect'],
     ],
     [
+      'a threshold on fees',
+      {
+        charges: [charge({ type: 'RECURRING', meter_id: null, price: { amount_minor: '5' } })],
+        credit_terms: { ...credits, overage: null },
+        invoice_threshold_minor: 1n,
+      },
+      ['term_without_effect'],
+    ],
+    ['credits alone: they ration', { ...bare, credit_terms: { ...credits, overage: null } }, []],
+    [
       'a threshold of overage',
       { ...bare, credit_terms: credits, base_price_minor: 1n, invoice_threshold_minor: 1n },
       [],
@@ -527,6 +641,44 @@ describe('billing/publish › refuses, each by name and with its mend', () => {
       'included units out of bounds',
       { charges: [charge({ included_units: -1n })] },
       ['validation_failed'],
+    ],
+    [
+      'more included units than a quantity may be',
+      { charges: [charge({ included_units: 10n ** 15n })] },
+      ['validation_failed'],
+    ],
+    ['the most included units', { charges: [charge({ included_units: 10n ** 15n - 1n })] }, []],
+    [
+      'a maximum alone, a minimum alone',
+      {
+        meters: [calls, { ...calls, id: 'mtr_2', lookup_id: 'tokens', name: 'Tokens' }],
+        charges: [
+          charge({ maximum_minor: 1n }),
+          charge({ id: 'chg_2', meter_id: 'mtr_2', minimum_minor: 1n }),
+        ],
+      },
+      [],
+    ],
+    [
+      'a fee without a price',
+      { charges: [charge({ type: 'RECURRING', meter_id: null, price: null })] },
+      ['price_missing'],
+    ],
+    [
+      'rules of a meter that leave a gap',
+      {
+        ...meter({
+          usage_pricing_rules: {
+            mode: 'VOLUME',
+            tiers: [
+              { from: '0', to: '10', unit_price: '1' },
+              { from: '12', to: null, unit_price: '1' },
+            ],
+          },
+        }),
+        charges: [charge({ price: null })],
+      },
+      ['tier_gap'],
     ],
     [
       'a meter charged twice',
@@ -559,6 +711,11 @@ describe('billing/publish › refuses, each by name and with its mend', () => {
       ['rate_limit_malformed'],
     ],
     [
+      'a window of one millisecond',
+      { rate_limits: [{ kind: 'rate', name: 'r', limit: 1, window_ms: 1 }] },
+      [],
+    ],
+    [
       'two rates of one name',
       {
         rate_limits: [
@@ -589,6 +746,48 @@ describe('billing/publish › refuses, each by name and with its mend', () => {
       ['meter_unknown'],
     ],
     [
+      'a burn of one of two meters',
+      {
+        meters: [calls, { ...calls, id: 'mtr_2', lookup_id: 'tokens', name: 'Tokens' }],
+        credit_terms: credits,
+      },
+      [],
+    ],
+    ...['-1', '0.5', '1000000000000000', 'x'].map(
+      (micro_per_unit) =>
+        [
+          `a burn of ${micro_per_unit}`,
+          {
+            meters: [calls, { ...calls, id: 'mtr_2', lookup_id: 'tokens', name: 'Tokens' }],
+            credit_terms: {
+              ...credits,
+              burn: [...credits.burn, { meter_key: 'tokens', micro_per_unit }],
+            },
+          },
+          ['credit_terms_malformed'],
+        ] as const,
+    ),
+    [
+      'the most that a unit costs',
+      {
+        credit_terms: {
+          ...credits,
+          burn: [{ meter_key: 'api_calls', micro_per_unit: '999999999999999' }],
+        },
+      },
+      [],
+    ],
+    [
+      'included credits that are no number',
+      { credit_terms: { ...credits, included_micro: '1.5' } },
+      ['credit_terms_malformed'],
+    ],
+    [
+      'credits that nothing at all explains',
+      { credit_terms: credits, credit_definition: null },
+      ['credit_definition_missing'],
+    ],
+    [
       'a burn twice',
       { credit_terms: { ...credits, burn: [...credits.burn, ...credits.burn] } },
       ['duplicate_name'],
@@ -602,6 +801,11 @@ describe('billing/publish › refuses, each by name and with its mend', () => {
     [
       'too many included credits',
       { credit_terms: { ...credits, included_micro: '1000000000000000' } },
+      ['credit_terms_malformed'],
+    ],
+    [
+      'a credit unit that goes on past its key',
+      { credit_terms: { ...credits, unit: 'credit!' } },
       ['credit_terms_malformed'],
     ],
     [
@@ -654,6 +858,87 @@ describe('billing/publish › refuses, each by name and with its mend', () => {
     assert.deepEqual(codes(draft({ meters: [queries, plural], charges: both })), [
       'ambiguous_name',
     ]);
+  });
+
+  const places: readonly (readonly [Partial<PlanDraft>, readonly string[]])[] = [
+    [{ features: [limit(), limit()] }, ['features[1]']],
+    [
+      {
+        rate_limits: [
+          { kind: 'concurrency', name: 'r', limit: 1 },
+          { kind: 'rate', name: 'r', limit: 1, window_ms: 0 },
+        ],
+      },
+      ['rate_limits[1]', 'rate_limits[1]'],
+    ],
+    [
+      { features: [limit({ limit: -1n, reset_interval: 'year' })] },
+      ['features[0].limit', 'features[0].reset_interval', 'features[0].limit'],
+    ],
+    [
+      {
+        credit_terms: {
+          ...{ unit: '', included_micro: '-1', overage: null, credit_price: '-1' },
+          burn: [
+            { meter_key: 'api_calls', micro_per_unit: '0' },
+            { meter_key: 'api_calls', micro_per_unit: '-1' },
+          ],
+        },
+      },
+      [
+        ...[
+          'unit',
+          'included_credits',
+          'burn',
+          'burn[1].credits_per_unit',
+          'burn[1]',
+          'credit_price',
+        ].map((field) => `credit_terms.${field}`),
+      ],
+    ],
+    [
+      { credit_terms: { ...credits, burn: [{ meter_key: 'api_calls', micro_per_unit: '0' }] } },
+      ['credit_terms.burn'],
+    ],
+    [
+      {
+        charges: [
+          charge({ price: { model: 'package', package_size: '0', package_price: '1' } }),
+          charge({
+            id: 'chg_2',
+            price: { model: 'package', package_size: '1', package_price: '-1' },
+          }),
+        ],
+      },
+      ['charges[1].meter_id', 'charges[0].price.package_size', 'charges[1].price.package_price'],
+    ],
+    [
+      {
+        ...meter({ usage_pricing_rules: { mode: 'VOLUME', tiers: [] } }),
+        charges: [charge({ price: null })],
+      },
+      ['meters.api_calls.usage_pricing_rules.tiers'],
+    ],
+  ];
+  for (const [more, fields] of places) {
+    it(`each fault where it is: ${fields.join(', ')}`, () => {
+      const result = publishPlan(draft(more));
+      assert.ok(result.kind === 'refused');
+      assert.deepEqual(
+        result.faults.map((one) => one.field),
+        fields,
+      );
+    });
+  }
+
+  it('names of what a feature counts and of what credits are spent on', () => {
+    const second: DraftMeter = { ...calls, id: 'mtr_2', lookup_id: 'calls_made', name: 'api call' };
+    const meters = [calls, second];
+    const counted = limit({ meter_key: 'calls_made', limit: null });
+    assert.deepEqual(codes(draft({ meters, features: [counted] })), ['ambiguous_name']);
+    const spent = { ...credits, burn: [{ meter_key: 'calls_made', micro_per_unit: '1' }] };
+    assert.deepEqual(codes(draft({ meters, credit_terms: spent })), ['ambiguous_name']);
+    assert.deepEqual(codes(draft({ meters })), []);
   });
 
   it('all faults together, each where it is', () => {
@@ -751,6 +1036,38 @@ describe('billing/publish › words', () => {
     ]);
     const all = { ...card, percent: '100' };
     assert.deepEqual(codes(draft({ meters: [money], charges: [charge({ price: all })] })), []);
+  });
+
+  it('of limits that reset when the plan does not bill', () => {
+    const monthly = limit({ reset_interval: 'month' });
+    const mend = 'Use reset_interval period.';
+    assert.deepEqual(say({ interval_count: 3, features: [monthly] }), [
+      [
+        'features[0].reset_interval',
+        'the limit of requests resets every month, the plan bills every 3 months',
+        mend,
+      ],
+    ]);
+    assert.deepEqual(say({ interval_unit: 'year', features: [monthly] }), [
+      [
+        'features[0].reset_interval',
+        'the limit of requests resets every month, the plan bills every year',
+        mend,
+      ],
+    ]);
+  });
+
+  it('of a meter that is charged twice', () => {
+    const twice = [charge(), charge({ id: 'chg_2' })];
+    assert.deepEqual(say({ charges: twice }), [
+      [
+        'charges[1].meter_id',
+        'meter api_calls is charged twice',
+        'Remove one of the two charges, or use tiers.',
+      ],
+    ]);
+    const unknown = twice.map((one) => ({ ...one, meter_id: 'mtr_9' }));
+    assert.equal(say({ charges: unknown })[0]?.[1], 'meter mtr_9 is charged twice');
   });
 
   it('of bounds', () => {
@@ -946,12 +1263,41 @@ describe('billing/publish/tiers › tiersOfRanges', () => {
     ['backwards', [range('10', '5')], 'tiers_malformed: 10–5 is no range of whole units'],
     ['parts of units', [range('0', '1.5')], 'tiers_malformed: 0–1.5 is no range of whole units'],
     ['nothing', [], 'tiers_malformed: there are no tiers'],
+    ['a bound twice', [range('0', '10'), range('10', null)], ['10', null]],
   ];
   for (const [name, ranges, expected] of rows) {
     it(name, () => {
       assert.deepEqual(bounds(ranges), expected);
     });
   }
+  it('a gap is mended from either side', () => {
+    const mend = (ranges: readonly TierRange[]): readonly string[] => {
+      const result = tiersOfRanges(ranges, 'tiers');
+      return result.kind === 'ok' ? [] : result.faults.map((one) => `${one.field}: ${one.mend}`);
+    };
+    assert.deepEqual(mend([range('0', '1000'), range('2000', null)]), [
+      'tiers: Let 0–1000 end at 1999, or 2000+ begin at 1001.',
+    ]);
+    assert.deepEqual(mend([range('5', null)]), ['tiers: Let the first tier begin at 0.']);
+    assert.deepEqual(mend([range('0', '10'), range('11', 'x')]), [
+      'tiers[1]: Bounds are whole numbers that rise; the last tier has no end.',
+    ]);
+  });
+  it('bounds that are equal overlap', () => {
+    const tier = (up_to: string | null): Tier => ({ up_to, unit_price: '1', flat_fee: '0' });
+    const result = checkedTiers([tier('10'), tier('10'), tier(null)], 'tiers');
+    assert.ok(result.kind === 'refused');
+    assert.deepEqual(
+      result.faults.map(({ code, field, message }) => [code, field, message]),
+      [
+        [
+          'tier_overlap',
+          'tiers[1]',
+          'up_to 10 does not lie above the tier before, which ends at 10',
+        ],
+      ],
+    );
+  });
   it('prices are made canonical, flat fees too', () => {
     const result = tiersOfRanges(
       [{ from: '0', to: null, unit_price: '1e-3', flat_fee: '2.50' }],
@@ -1005,6 +1351,13 @@ describe('billing/publish › overage', () => {
     // @ts-expect-error A row of an older release may lack the price that the type asks for.
     const published = publishPlan(draft({ credit_terms: terms }));
     assert.equal(published.kind, 'refused');
-    assert.ok(published.faults.some((fault) => fault.code === 'overage_price_missing'));
+    assert.deepEqual(published.faults, [
+      {
+        code: 'overage_price_missing',
+        field: 'credit_terms.overage',
+        message: 'overage is on and has no price',
+        mend: 'Give overage.credit_price, or credit_price.',
+      },
+    ]);
   });
 });

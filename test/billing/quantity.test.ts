@@ -64,6 +64,7 @@ describe('billing/credits', () => {
   it('reads and prints decimal credits', () => {
     assert.equal(parseCredits('12.5'), 12_500_000n);
     assert.equal(parseCredits('0.000001'), 1n);
+    assert.equal(parseCredits('7'), 7_000_000n);
     assert.equal(parseCredits('999999999.999999'), microMax);
     for (const text of ['', '-1', '1e3', '01', '.5', '1.', '0.0000001', '1000000000', '1,0']) {
       assert.equal(parseCredits(text), null, text);

@@ -151,6 +151,68 @@ describe('billing/usage-fact', () => {
     });
   }
 
+  const sbr = `sbr_${body}`;
+  const others: readonly (readonly [string, readonly (readonly [string, string])[]])[] = [
+    [
+      's',
+      [
+        ['subscriber', sbr],
+        ['period', `per_${body}`],
+        ['at_ms', '5'],
+      ],
+    ],
+    [
+      'e',
+      [
+        ['subscriber', sbr],
+        ['bucket', '3'],
+        ['micro', '100'],
+        ['at_ms', '5'],
+      ],
+    ],
+    [
+      'd',
+      [
+        ['subscriber', sbr],
+        ['core_seq', '7'],
+        ['bucket', '3'],
+        ['taken', '9'],
+        ['at_ms', '5'],
+      ],
+    ],
+    [
+      'l',
+      [
+        ['subscriber', sbr],
+        ['available', '0'],
+        ['at_ms', '5'],
+      ],
+    ],
+  ];
+  for (const [kind, parts] of others) {
+    it(`refuses a malformed field of ${kind} by name (invariant 14)`, () => {
+      const right = [kind, ...parts.map(([, value]) => value)];
+      assert.equal(formatFact(parseFact(right.join('|'))), right.join('|'));
+      for (const [index, [field]] of parts.entries()) {
+        const text = right.with(index + 1, '01').join('|');
+        assert.throws(() => parseFact(text), { name: 'MalformedFact', field, fact: text }, text);
+      }
+    });
+  }
+
+  it('writes lists in their order, and a status up to 999', () => {
+    const text = fields.with(8, '999').with(10, '3:100,4:200').with(13, 'late,slice').join('|');
+    assert.equal(formatFact(parseFact(text)), text);
+  });
+
+  it('says which field of which text, of a long one its beginning', () => {
+    const text = `u|${'x'.repeat(1_000)}`;
+    assert.throws(() => parseFact(text), {
+      message: `malformed fact: field count in "u|${'x'.repeat(398)}"`,
+      fact: text,
+    });
+  });
+
   it('refuses other kinds and other numbers of fields', () => {
     for (const text of ['', 'x|1', 'u', 'S|a|b|1', '|', 'uu|1']) {
       assert.throws(() => parseFact(text), { name: 'MalformedFact', field: 'kind' }, text);
