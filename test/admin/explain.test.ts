@@ -429,17 +429,6 @@ describe('admin › GET /invoices/{id}/lines/{id}/explain', () => {
       ],
     );
     assert.deepEqual([late.plan_version?.version, late.plan_version?.plan_name], [1, 'Pro']);
-    // Use after a subscription's end lies in its last period and adjusts it; no invoice has it.
-    await admin.db.raw(
-      `INSERT INTO usage_rollups (subscription_id, segment_id, meter_id, hour, adjusts_period_id, quantity, event_count,
-           max_quantity, latest_quantity, latest_at)
-         SELECT r.subscription_id, r.segment_id, r.meter_id, r.hour, s.period_id, 7, 1, 7, 7, r.latest_at
-         FROM usage_rollups r JOIN segments s ON s.id = r.segment_id
-         WHERE s.period_id = ? AND r.adjusts_period_id = ''`,
-      [second.period?.id ?? ''],
-    );
-    assert.deepEqual(await usageLinesOf(1, 'usage'), [second]);
-    assert.deepEqual(await usageLinesOf(3, 'adjustment'), [early, late]);
   });
 
   it('tells of a change of plan: what was given back, what was charged, and how the usage was priced', async () => {

@@ -18,7 +18,7 @@ describe('admin › late usage of a subscription that has ended', () => {
 
   before(async () => {
     const collect: WorkflowEngine['collect'] = (id, wait) =>
-      (engine.collect ?? awayEngine.collect)(id, wait);
+      engine.collect === undefined ? awayEngine.collect(id, wait) : engine.collect(id, wait);
     admin = await startAdmin({ engine: { ...awayEngine, collect } });
     world = await seedWorld(admin.db);
   });

@@ -13,6 +13,7 @@ import { findViolations, invariants } from '../../store/invariants.ts';
 import { voidInvoice } from '../../store/invoice-actions.ts';
 import { findInvoiceRead, listInvoiceLines } from '../../store/invoice-reads.ts';
 import type { Invoice } from '../../store/invoices.ts';
+import { billLateUsage } from '../../store/late-invoice.ts';
 import { explainLine } from '../../store/line-explanation.ts';
 import { invoicePeriod, reissueInvoice } from '../../store/period-invoice.ts';
 import {
@@ -64,7 +65,7 @@ describe('store › usage on invoices', () => {
   afterEach(async () => {
     assert.deepEqual(await faultsOf(db), []);
     const money = invariants.filter(({ id }) =>
-      ['I15', 'I16', 'I17', 'I18', 'I34', 'I35'].includes(id),
+      ['I15', 'I16', 'I17', 'I18', 'I34', 'I35', 'I44'].includes(id),
     );
     assert.deepEqual(await findViolations(db, money), []);
   });
@@ -166,6 +167,30 @@ describe('store › usage on invoices', () => {
     return invoice;
   }
 
+  /** After its third period. */
+  async function end({ subscriptionId }: Subscribed): Promise<void> {
+    await db.raw(
+      `UPDATE subscriptions SET state = 'canceled', cancel_at = '2025-04-01', ended_at = '2025-04-01' WHERE id = ?`,
+      [subscriptionId],
+    );
+    await db.raw(
+      `UPDATE periods SET state = 'void' WHERE subscription_id = ? AND state = 'scheduled'`,
+      [subscriptionId],
+    );
+  }
+
+  /** What came in since it ended. */
+  async function billLate({ subscriptionId }: Subscribed, isOver: boolean): Promise<bigint> {
+    const of = { subscriptionId, at: new Date('2025-05-01T00:00:00Z'), isOver };
+    const billing = await inTransaction(db, (tx) => billLateUsage(tx, of));
+    if (billing.kind !== 'issued') {
+      assert.equal(billing.kind, 'nothing');
+      return 0n;
+    }
+    await explains(billing.invoice.id);
+    return billing.invoice.totalMinor;
+  }
+
   /** Every line follows from what its explanation says, and from the hours behind it. */
   async function explains(invoiceId: string): Promise<void> {
     const invoice = await findInvoiceRead(db, 'test', invoiceId);
@@ -175,7 +200,7 @@ describe('store › usage on invoices', () => {
       const { recomputed, usage } = await explainLine(db, invoice, { line, lines });
       assert.ok(recomputed.isExact, JSON.stringify(line.details));
       assert.equal(recomputed.fromHoursMinor, line.amount_minor);
-      assert.equal(String(usage?.total), 'total' in line.details ? line.details.total : null);
+      if ('total' in line.details) assert.equal(String(usage?.total), line.details.total);
     }
   }
 
@@ -402,6 +427,83 @@ describe('store › usage on invoices', () => {
             );
             const total = quantities.reduce((sum, quantity) => sum + quantity, 0);
             return roundToMinor(rate(price, BigInt(total), 0), 'USD');
+          });
+          assert.equal(
+            billedMinor,
+            expected.reduce((sum, minor) => sum + minor, 0n),
+          );
+        },
+      ),
+      { numRuns: 15, endOnFailure: true },
+    );
+  });
+
+  it('bills in the end what the events say in the end, also of what comes after the subscription has', async () => {
+    const month = fc.nat(2);
+    // Months after the end: those of them bill what has come until then.
+    const stage = fc.integer({ min: 0, max: 5 });
+    const use = fc.record({ month, stage, quantity: fc.nat(30), keyId: fc.constantFrom('a', 'b') });
+    const correction = fc.record({
+      ...{ use: fc.nat(9), stage },
+      quantity: fc.option(fc.nat(30), { nil: null }),
+    });
+    const price: Price = {
+      model: 'graduated',
+      tiers: [
+        { up_to: '10', unit_price: '0.333', flat_fee: '0' },
+        { up_to: '25', unit_price: '0.111', flat_fee: '1' },
+        { up_to: null, unit_price: '0.0555', flat_fee: '0' },
+      ],
+    };
+    const bounds = fc.record({
+      minimum_minor: fc.constantFrom('1', '250'),
+      maximum_minor: fc.constantFrom('400', '100000'),
+      included: fc.nat(12),
+    });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(use, { minLength: 1, maxLength: 8 }),
+        fc.array(correction, { maxLength: 6 }),
+        bounds,
+        async (uses, corrections, { included, ...bound }) => {
+          const calls = { ...charge('calls', price, included), ...bound };
+          const it = await subscribed(calls, charge('users', each('2')));
+          const events = new Map<number, { readonly id: string; quantity: number }>();
+          const users = [0, 1, 2].map(() => new Set<string>());
+          let billedMinor = 0n;
+          for (const now of [0, 1, 2, 3, 4, 5]) {
+            for (const [index, { quantity, ...given }] of uses.entries()) {
+              if (Math.max(given.stage, given.month) !== now) continue;
+              const on = 3 + given.month * 31;
+              const id = await used(it, on, { meter: 'calls', quantity });
+              await used(it, on, { meter: 'users', quantity: 1, keyId: given.keyId });
+              users[given.month]?.add(given.keyId);
+              events.set(index, { id, quantity });
+            }
+            for (const { use: index, quantity } of corrections.filter((one) => one.stage === now)) {
+              const event = events.get(index % uses.length);
+              if (event === undefined) continue;
+              const isVoid = quantity === null;
+              await tryToCorrect(event.id, isVoid ? { kind: 'void' } : to(BigInt(quantity)));
+              event.quantity = quantity ?? 0;
+            }
+            billedMinor +=
+              now < 3 ? (await close(it, now)).totalMinor : await billLate(it, now === 5);
+            if (now === 2) await end(it);
+          }
+          const expected = [0, 1, 2].map((of) => {
+            const quantities = [...events].flatMap(([index, { quantity }]) =>
+              uses[index]?.month === of ? [quantity] : [],
+            );
+            const total = quantities.reduce((sum, quantity) => sum + quantity, 0);
+            const rated = roundToMinor(
+              rate(price, BigInt(Math.max(total - included, 0)), 0),
+              'USD',
+            );
+            const [least, most] = [BigInt(bound.minimum_minor), BigInt(bound.maximum_minor)];
+            const atLeast = rated < least ? least : rated;
+            const bounded = atLeast > most ? most : atLeast;
+            return bounded + 200n * BigInt(users[of]?.size ?? 0);
           });
           assert.equal(
             billedMinor,
