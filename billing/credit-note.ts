@@ -1,7 +1,7 @@
 import type { Discount } from './discount.ts';
 import { type Minor, sumOf } from './money.ts';
 import { divideRounded } from './ratio.ts';
-import { taxBreakdown, type Taxation, type TaxLine } from './tax.ts';
+import { isTaxIncluded, taxBreakdown, type Taxation, type TaxLine } from './tax.ts';
 
 /** What of a finalized invoice its credit notes are worked out from. */
 export type CreditableInvoice = {
@@ -93,7 +93,7 @@ function creditedUpTo(invoice: CreditableInvoice, credited: readonly Minor[]): C
   return {
     lines,
     taxes: taxBreakdown(net, invoice.taxation),
-    taxIncluded: invoice.taxation.kind === 'inclusive',
+    taxIncluded: isTaxIncluded(invoice.taxation),
   };
 }
 

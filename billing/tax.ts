@@ -12,9 +12,17 @@ export type TaxLine = TaxRate & { readonly baseMinor: Minor; readonly amountMino
  * how much. `exempt` and `reverse_charge`: nothing is due; under reverse charge the subscriber accounts for the tax.
  */
 export type Taxation =
-  | { readonly kind: 'exclusive' | 'inclusive'; readonly rates: TaxRates }
-  | { readonly kind: 'exempt'; readonly reason: string }
-  | { readonly kind: 'reverse_charge' };
+  | TaxedPrices
+  | { readonly kind: 'exempt'; readonly reason: string; readonly earlier?: TaxedCharges }
+  | { readonly kind: 'reverse_charge'; readonly earlier?: TaxedCharges };
+
+type TaxedPrices = { readonly kind: 'exclusive' | 'inclusive'; readonly rates: TaxRates };
+
+/** Charges that are taxed although nothing else is: what is given back of them was billed with tax. */
+type TaxedCharges = {
+  readonly kind: 'exclusive' | 'inclusive';
+  readonly byCharge: ReadonlyMap<string, readonly TaxRate[]>;
+};
 
 /** The rates of every line, save of those whose charge has its own. */
 export type TaxRates = {
@@ -40,12 +48,8 @@ export type TaxableLine = { readonly chargeId?: string | null; readonly amountMi
  * same one where name and percentage are the same; rows stand in the order in which the lines name them.
  */
 export function taxBreakdown(lines: readonly TaxableLine[], taxation: Taxation): TaxLine[] {
-  const total = sumOf(lines.map((line) => line.amountMinor));
-  if (taxation.kind === 'exempt') return [{ ...noTax, baseMinor: total, amountMinor: 0n }];
-  if (taxation.kind === 'reverse_charge') {
-    return [{ ...reverseCharge, baseMinor: total, amountMinor: 0n }];
-  }
-  const { general, byCharge } = taxation.rates;
+  const { kind, rates } = ratesOf(taxation);
+  const { general, byCharge } = rates;
   const rated = lines.map((line) => ({
     amountMinor: line.amountMinor,
     rates: byCharge?.get(line.chargeId ?? '') ?? general,
@@ -55,10 +59,62 @@ export function taxBreakdown(lines: readonly TaxableLine[], taxation: Taxation):
     const itsLines = rated.filter((line) => line.rates.some((other) => isSame(rate, other)));
     const baseMinor = sumOf(itsLines.map((line) => line.amountMinor));
     const amountMinor =
-      taxation.kind === 'exclusive' ? taxOn(baseMinor, rate.percent) : taxContained(itsLines, rate);
+      kind === 'exclusive' ? taxOn(baseMinor, rate.percent) : taxContained(itsLines, rate);
     return { ...rate, baseMinor, amountMinor };
   });
-  return rows.length === 0 ? [{ ...noTax, baseMinor: total, amountMinor: 0n }] : rows;
+  if (rows.length > 0) return rows;
+  return [{ ...noTax, baseMinor: sumOf(lines.map((line) => line.amountMinor)), amountMinor: 0n }];
+}
+
+/** What is not taxed has a rate of nothing, whose row says why. */
+function ratesOf(taxation: Taxation): TaxedPrices {
+  if (taxation.kind !== 'exempt' && taxation.kind !== 'reverse_charge') return taxation;
+  const { earlier } = taxation;
+  return {
+    kind: earlier?.kind ?? 'exclusive',
+    rates: {
+      general: [taxation.kind === 'exempt' ? noTax : reverseCharge],
+      ...(earlier !== undefined && { byCharge: earlier.byCharge }),
+    },
+  };
+}
+
+/** Whether the prices hold the tax, so that it is no part of the total's sum. */
+export function isTaxIncluded(taxation: Taxation): boolean {
+  return ratesOf(taxation).kind === 'inclusive';
+}
+
+/**
+ * The taxation of an invoice that gives back what was billed before: the lines of those charges take back the tax that
+ * was billed with them, whatever holds now.
+ * @param then How each charge that is given back was taxed.
+ */
+export function withTaxOfThen(now: Taxation, then: ReadonlyMap<string, Taxation>): Taxation {
+  const kept = [...then].filter(
+    ([chargeId, before]) => !areSame(ratesFor(before, chargeId), ratesFor(now, chargeId)),
+  );
+  if (kept.length === 0) return now;
+  const byCharge = new Map(
+    kept.map(([chargeId, before]) => [chargeId, ratesFor(before, chargeId)] as const),
+  );
+  if (now.kind === 'exempt' || now.kind === 'reverse_charge') {
+    const isIncluded = kept.some(([, before]) => isTaxIncluded(before));
+    return { ...now, earlier: { kind: isIncluded ? 'inclusive' : 'exclusive', byCharge } };
+  }
+  const { rates } = now;
+  return {
+    ...now,
+    rates: { ...rates, byCharge: new Map([...(rates.byCharge ?? []), ...byCharge]) },
+  };
+}
+
+function ratesFor(taxation: Taxation, chargeId: string): readonly TaxRate[] {
+  const { general, byCharge } = ratesOf(taxation).rates;
+  return byCharge?.get(chargeId) ?? general;
+}
+
+function areSame(a: readonly TaxRate[], b: readonly TaxRate[]): boolean {
+  return a.length === b.length && a.every((rate) => b.some((other) => isSame(rate, other)));
 }
 
 function distinctRates(rates: readonly TaxRate[]): TaxRate[] {

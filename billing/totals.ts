@@ -1,6 +1,6 @@
 import { afterDiscounts, type Coupon, type Discount, discountLines } from './discount.ts';
 import { type Minor, sumOf } from './money.ts';
-import { taxBreakdown, type Taxation, type TaxLine } from './tax.ts';
+import { isTaxIncluded, taxBreakdown, type Taxation, type TaxLine } from './tax.ts';
 
 /** What happens to the lines of an invoice, in this order: discounts, tax, account balance. */
 export type Settlement = {
@@ -50,7 +50,7 @@ export function totalUp(
   const subtotalMinor = sumOf(lines.map((line) => line.amountMinor));
   const discountMinor = sumOf(discounts.map((discount) => discount.amountMinor));
   const taxMinor = sumOf(taxes.map((tax) => tax.amountMinor));
-  const taxIncluded = taxation.kind === 'inclusive';
+  const taxIncluded = isTaxIncluded(taxation);
   const totalMinor = subtotalMinor - discountMinor + (taxIncluded ? 0n : taxMinor);
   const balanceAppliedMinor = balanceFor(totalMinor, balanceMinor);
   return {

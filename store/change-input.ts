@@ -29,7 +29,7 @@ import { selectRows } from './query.ts';
 import { readAddOns } from './subscription-add-ons.ts';
 import { readCoupons } from './subscription-coupons.ts';
 import type { Subscription } from './subscriptions.ts';
-import { readTaxation } from './taxation.ts';
+import { readTaxation, withTaxesOfThen } from './taxation.ts';
 
 export type PlanChangeDraft = {
   readonly timing: ChangeTiming;
@@ -127,6 +127,11 @@ async function draftChangeInvoice(db: Reader, of: Of): Promise<InvoiceDraft | nu
   });
   if (lines.length === 0) return null;
   const charges = [next, ...versions.values()].flatMap((definition) => definition.charges);
+  const taxation = await readTaxation(db, {
+    ...subscription,
+    definition: { ...next, charges },
+    addOns: await readAddOns(db, subscription.id, interval.covered),
+  });
   const draft = draftOf(
     lines,
     {
@@ -134,11 +139,7 @@ async function draftChangeInvoice(db: Reader, of: Of): Promise<InvoiceDraft | nu
       endMs: interval.covered.endMs,
       zone: subscription.timeZone,
       coupons: [],
-      taxation: await readTaxation(db, {
-        ...subscription,
-        definition: { ...next, charges },
-        addOns: await readAddOns(db, subscription.id, interval.covered),
-      }),
+      taxation: await withTaxesOfThen(db, taxation, unused),
       balanceMinor: await readAccountBalance(db, { ...subscription, currency: next.currency }),
     },
     next.currency,

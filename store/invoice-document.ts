@@ -62,10 +62,16 @@ type FrozenTaxation =
   | {
       readonly kind: 'exclusive' | 'inclusive';
       readonly general: readonly TaxRate[];
-      readonly by_charge: Readonly<Record<string, readonly TaxRate[]>>;
+      readonly by_charge: FrozenRates;
     }
-  | { readonly kind: 'exempt'; readonly reason: string }
-  | { readonly kind: 'reverse_charge' };
+  | { readonly kind: 'exempt'; readonly reason: string; readonly earlier?: FrozenEarlier }
+  | { readonly kind: 'reverse_charge'; readonly earlier?: FrozenEarlier };
+
+type FrozenRates = Readonly<Record<string, readonly TaxRate[]>>;
+type FrozenEarlier = {
+  readonly kind: 'exclusive' | 'inclusive';
+  readonly by_charge: FrozenRates;
+};
 
 /** For an invoice of a subscription. */
 export async function readSubscriptionDocument(
@@ -172,8 +178,12 @@ function freezeTaxation(taxation: Taxation): FrozenTaxation {
         by_charge: Object.fromEntries(taxation.rates.byCharge ?? []),
       };
     case 'exempt':
-    case 'reverse_charge':
-      return taxation;
+    case 'reverse_charge': {
+      const { earlier, ...rest } = taxation;
+      if (earlier === undefined) return rest;
+      const { kind, byCharge } = earlier;
+      return { ...rest, earlier: { kind, by_charge: Object.fromEntries(byCharge) } };
+    }
     default:
       return taxation satisfies never;
   }
@@ -182,7 +192,14 @@ function freezeTaxation(taxation: Taxation): FrozenTaxation {
 /** How an issued invoice was taxed. Those of before say so only by their taxes, which were none. */
 export function taxationOf({ taxation }: InvoiceDocument): Taxation {
   if (taxation === undefined) return { kind: 'exclusive', rates: { general: [] } };
-  if (taxation.kind === 'exempt' || taxation.kind === 'reverse_charge') return taxation;
+  if (taxation.kind === 'exempt' || taxation.kind === 'reverse_charge') {
+    const { earlier, ...rest } = taxation;
+    if (earlier === undefined) return rest;
+    return {
+      ...rest,
+      earlier: { kind: earlier.kind, byCharge: new Map(Object.entries(earlier.by_charge)) },
+    };
+  }
   const { kind, general, by_charge } = taxation;
   return { kind, rates: { general, byCharge: new Map(Object.entries(by_charge)) } };
 }

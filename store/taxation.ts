@@ -1,9 +1,10 @@
 /** How the invoices of a subscriber are taxed: which rates apply to which charge, and whether any do. */
 import type { AddOnTerm } from '../billing/invoice.ts';
 import type { PlanDefinition } from '../billing/plan.ts';
-import type { Taxation, TaxRate } from '../billing/tax.ts';
+import { type Taxation, type TaxRate, withTaxOfThen } from '../billing/tax.ts';
 import type { Reader } from './db.ts';
-import { insertedRow } from './query.ts';
+import { type InvoiceDocument, taxationOf } from './invoice-document.ts';
+import { insertedRow, selectRows } from './query.ts';
 import { taxRatesById } from './tax-rates.ts';
 
 type Taxed = {
@@ -49,6 +50,25 @@ export async function readTaxation(db: Reader, of: Taxed): Promise<Taxation> {
     default:
       return subscriber.status satisfies never;
   }
+}
+
+/** The same, but that lines which give back what an invoice billed take back its tax, whatever holds now. */
+export async function withTaxesOfThen(
+  db: Reader,
+  now: Taxation,
+  given: readonly { readonly chargeId: string; readonly invoiceId: string }[],
+): Promise<Taxation> {
+  const rows = await selectRows<{ id: string; document: InvoiceDocument }>(
+    db,
+    'SELECT id, document FROM invoices WHERE id = ANY (?::text[])',
+    [given.map(({ invoiceId }) => invoiceId)],
+  );
+  const taxations = new Map(rows.map(({ id, document }) => [id, taxationOf(document)]));
+  const then = given.flatMap(({ chargeId, invoiceId }) => {
+    const taxation = taxations.get(invoiceId);
+    return taxation === undefined ? [] : [[chargeId, taxation] as const];
+  });
+  return withTaxOfThen(now, new Map(then));
 }
 
 /** An empty list of a subscriber says that nothing is taxed; NULL says that the operator's rates are meant. */

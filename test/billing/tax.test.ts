@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import type { Coupon } from '../../billing/discount.ts';
-import { taxBreakdown, taxLabel, taxOn, type TaxRate } from '../../billing/tax.ts';
+import {
+  isTaxIncluded,
+  taxBreakdown,
+  taxLabel,
+  taxOn,
+  type Taxation,
+  type TaxRate,
+  withTaxOfThen,
+} from '../../billing/tax.ts';
 import { balanceFor, totalUp } from '../../billing/totals.ts';
 
 const vat: TaxRate = { name: 'VAT', percent: '19' };
@@ -188,5 +196,77 @@ describe('billing/totals', () => {
         },
       ),
     );
+  });
+});
+
+describe('billing/tax › what is given back', () => {
+  const taxed = (kind: 'exclusive' | 'inclusive', ...general: readonly TaxRate[]): Taxation => ({
+    kind,
+    rates: { general },
+  });
+  const exempt: Taxation = { kind: 'exempt', reason: 'school' };
+  const reverse: Taxation = { kind: 'reverse_charge' };
+  const lines = [line('old', -10_000n), line('new', 20_000n)];
+  const shown = (now: Taxation, then: Taxation): ReturnType<typeof rows> =>
+    rows(taxBreakdown(lines, withTaxOfThen(now, new Map([['old', then]]))));
+
+  it('takes back the tax that it was billed with, whatever holds now', () => {
+    const later: TaxRate = { name: 'VAT', percent: '20' };
+    assert.deepEqual(shown(taxed('exclusive', later), taxed('exclusive', vat)), [
+      ['VAT (20%)', 20_000n, 4000n],
+      ['VAT (19%)', -10_000n, -1900n],
+    ]);
+    assert.deepEqual(shown(reverse, taxed('exclusive', vat)), [
+      ['Reverse charge (0%)', 20_000n, 0n],
+      ['VAT (19%)', -10_000n, -1900n],
+    ]);
+    assert.deepEqual(shown(taxed('exclusive', vat), exempt), [
+      ['VAT (19%)', 20_000n, 3800n],
+      ['Tax (0%)', -10_000n, 0n],
+    ]);
+    assert.deepEqual(shown(taxed('exclusive', vat), taxed('exclusive')), [
+      ['VAT (19%)', 20_000n, 3800n],
+    ]);
+    assert.deepEqual(shown(exempt, reverse), [
+      ['Tax (0%)', 20_000n, 0n],
+      ['Reverse charge (0%)', -10_000n, 0n],
+    ]);
+  });
+
+  it('takes it out of prices that held it', () => {
+    const taxation = withTaxOfThen(
+      reverse,
+      new Map([
+        ['free', exempt],
+        ['old', taxed('inclusive', vat)],
+      ]),
+    );
+    assert.ok(isTaxIncluded(taxation));
+    const { taxes, totalMinor } = totalUp(lines, { coupons: [], taxation, balanceMinor: 0n });
+    // 10000 × 19 ÷ 119.
+    assert.deepEqual(rows(taxes), [
+      ['Reverse charge (0%)', 20_000n, 0n],
+      ['VAT (19%)', -10_000n, -1597n],
+    ]);
+    assert.equal(totalMinor, 10_000n);
+  });
+
+  it('is taxed as everything else where nothing changed', () => {
+    for (const same of [taxed('exclusive', vat, city), taxed('inclusive'), exempt, reverse]) {
+      assert.equal(withTaxOfThen(same, new Map([['old', same]])), same);
+    }
+    assert.equal(isTaxIncluded(exempt) || isTaxIncluded(reverse), false);
+  });
+
+  it('leaves the rates of other charges alone', () => {
+    const now: Taxation = {
+      kind: 'exclusive',
+      rates: { general: [vat], byCharge: new Map([['new', [reduced]]]) },
+    };
+    assert.deepEqual(shown(now, taxed('exclusive', city)), [
+      ['VAT (19%)', 0n, 0n],
+      ['City (1%)', -10_000n, -100n],
+      ['VAT (7%)', 20_000n, 1400n],
+    ]);
   });
 });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 
 import { insertAddOn, type AddOnRow } from '../../store/add-ons.ts';
+import { issueCreditNote } from '../../store/credit-notes.ts';
 import { type Db, inTransaction, openDb } from '../../store/db.ts';
 import { invoiceAdvanceFees } from '../../store/fees-ahead.ts';
 import { newId } from '../../store/ids.ts';
@@ -341,6 +342,36 @@ describe('store: invoices with coupons, add-ons and taxes', () => {
       if (result.kind === 'refused') assert.fail(result.code);
       return result.invoice ?? assert.fail('no invoice');
     }
+    const taxesOf = async ({ id }: Invoice): Promise<readonly (readonly [string, string])[]> => {
+      const row: { document: { taxes: readonly { label: string; amount: string }[] } } | undefined =
+        await db('invoices').where({ id }).first('document');
+      return (row?.document.taxes ?? []).map(({ label, amount }) => [label, amount]);
+    };
+
+    it('that a change gives back takes back the tax that was paid with it', async () => {
+      const id = await subscribe({}, { billIn: 'advance' });
+      // 9900, and 19 % of it.
+      assert.deepEqual(sums(await ahead(id)), [9900n, 1881n, 11_781n]);
+      const { subscriber_id: subscriberId } = await db('subscriptions').where({ id }).first();
+      await db('subscribers').where({ id: subscriberId }).update({ tax_status: 'reverse_charge' });
+      // 16 of 31 days: 5109.68 → 5110 back with 971 of tax; 19800 × 16/31 → 10219, without any.
+      const upgrade = await change(id, { feeMinor: '19800' }, '2025-01-16T12:00:00Z');
+      assert.deepEqual(sums(upgrade), [5109n, -971n, 4138n]);
+      assert.deepEqual(await taxesOf(upgrade), [
+        ['Reverse charge (0%)', '0.00'],
+        ['VAT (19%)', '-9.71'],
+      ]);
+      // What is credited of it is taxed as it was.
+      const issue = await inTransaction(db, (tx) =>
+        issueCreditNote(tx, {
+          ...{ invoiceId: upgrade.id, businessKey: `all:${upgrade.id}`, reason: 'mistake' },
+          ...{ request: { kind: 'full' }, to: 'balance', actor: 'test', at: START },
+        }),
+      );
+      assert.equal(issue.kind === 'issued' && issue.note.totalMinor, 4138n);
+      assert.deepEqual(sums(await close(id, 0)), [19_800n, 0n, 19_800n]);
+    });
+
     const usesOf = async (heldId: string): Promise<readonly (readonly [number, bigint])[]> => {
       const rows: readonly { interval_index: number; amount_minor: bigint }[] = await db(
         'coupon_uses',
