@@ -192,12 +192,18 @@ function coverageOf(lines: readonly CoveringLine[], chargeId: string): readonly 
     .map((line) => ({ span: line.covers, count: line.isGivenBack ? -1 : 1 }));
 }
 
-/** Where a charge is wanted more often than it is covered. Neighbouring spans are one. */
+/** Where a charge is wanted more often than it is covered. */
 function uncovered(wanted: readonly Span[], covered: readonly Coverage[]): readonly Span[] {
-  const all = [
-    ...wanted.map((span): Coverage => ({ span, count: 1 })),
-    ...covered.map(({ span, count }): Coverage => ({ span, count: -count })),
-  ];
+  return surplus(once(wanted), covered);
+}
+
+function once(spans: readonly Span[]): readonly Coverage[] {
+  return spans.map((span) => ({ span, count: 1 }));
+}
+
+/** Where there is more of one than of the other. Neighbouring spans are one. */
+function surplus(more: readonly Coverage[], less: readonly Coverage[]): readonly Span[] {
+  const all = [...more, ...less.map(({ span, count }): Coverage => ({ span, count: -count }))];
   const bounds = [...new Set(all.flatMap(({ span }) => [span.startMs, span.endMs]))].toSorted(
     (a, b) => a - b,
   );
@@ -214,6 +220,69 @@ function uncovered(wanted: readonly Span[], covered: readonly Coverage[]): reado
     else spans.push({ startMs, endMs });
   }
   return spans;
+}
+
+/** A line of a fee with what was really paid by it. */
+export type PaidLine = CoveringLine & {
+  readonly planVersionId: string;
+  readonly paidMinor: Minor;
+};
+
+/** Time that a fee was paid for, and that nobody has a use for: it is given back. */
+export type UnusedFee = {
+  readonly chargeId: string;
+  readonly planVersionId: string;
+  readonly name: string;
+  /** What was paid for the whole time of a line; the part of it that is given back. */
+  readonly paidMinor: Minor;
+  readonly part: Part;
+  readonly covers: Span;
+  /** True: it is of an interval before the invoiced one. */
+  readonly isBefore: boolean;
+};
+
+/**
+ * What is to be given back of a charge: the time that its lines cover more often than it is wanted, of the latest line
+ * first. What was given back before counts, so that nothing is given back twice.
+ * @param isAsked Of which lines; default of all.
+ */
+export function unusedFees(
+  charge: { readonly id: string; readonly name: string },
+  of: {
+    /** In the order in which they were issued. */
+    readonly lines: readonly PaidLine[];
+    readonly wanted: readonly Span[];
+    readonly zone: string;
+    readonly proration: Proration;
+    /** Where the invoiced interval begins. */
+    readonly startMs: number;
+  },
+  isAsked: (line: PaidLine) => boolean = () => true,
+): readonly UnusedFee[] {
+  const { id: chargeId, name } = charge;
+  const unused: UnusedFee[] = [];
+  let left = surplus(coverageOf(of.lines, chargeId), once(of.wanted));
+  for (const line of of.lines.toReversed()) {
+    if (line.chargeId !== chargeId || line.isGivenBack || !isAsked(line)) continue;
+    const { planVersionId, paidMinor, covers: whole } = line;
+    const given = left.flatMap((span) => overlap(span, whole));
+    left = surplus(once(left), once(given));
+    if (paidMinor <= 0n) continue;
+    for (const covers of given) {
+      const ratio = ratioOfSpan(covers, whole, of);
+      if (ratio.numerator === 0n) continue;
+      const part = { ratio, text: ratioText(ratio, of.proration) };
+      const isBefore = covers.startMs < of.startMs;
+      unused.push({ chargeId, planVersionId, name, paidMinor, part, covers, isBefore });
+    }
+  }
+  return unused;
+}
+
+function overlap(a: Span, b: Span): readonly Span[] {
+  const startMs = Math.max(a.startMs, b.startMs);
+  const endMs = Math.min(a.endMs, b.endMs);
+  return startMs < endMs ? [{ startMs, endMs }] : [];
 }
 
 /** Spans of an interval with the part that each is of the whole. */

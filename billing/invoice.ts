@@ -1,7 +1,14 @@
 import { trueUp } from './commitment.ts';
 import type { Coupon } from './discount.ts';
-import type { Fee } from './fees.ts';
-import { asAdjustment, feeLine, type InvoiceLine, type LineContext, overageLine } from './line.ts';
+import type { Fee, UnusedFee } from './fees.ts';
+import {
+  asAdjustment,
+  feeLine,
+  type InvoiceLine,
+  type LineContext,
+  overageLine,
+  unusedLine,
+} from './line.ts';
 import { type Currency, formatMoney, type Minor, sumOf } from './money.ts';
 import { formatPeriod } from './periods.ts';
 import type { Charge, UsageCharge } from './plan.ts';
@@ -51,6 +58,8 @@ export type InvoiceInput = {
   readonly endMs: number;
   /** Every fee that is due, of plans and of add-ons. */
   readonly fees: readonly Fee[];
+  /** What fees that are billed already give back; default nothing. */
+  readonly unused?: readonly UnusedFee[];
   /** Usage under the terms that the period ends with. They decide the currency. */
   readonly current: Run;
   /** Usage under other terms before a change, in the order of time: what was used then keeps the prices of then. */
@@ -90,10 +99,12 @@ export function assembleInvoice(input: InvoiceInput): InvoiceDraft {
     ...input.earlier.flatMap((run) => earlierLines(run, input)),
     ...currentLines(input),
     ...otherFeeLines(input, 'after'),
+    ...unusedLines(input, false),
   ];
   const lines = [
     ...billed,
     ...commitmentLines(input, billed),
+    ...unusedLines(input, true),
     ...input.late.flatMap((late) => lateLines(late, input)),
   ];
   return draftOf(lines, input, currency);
@@ -188,6 +199,10 @@ function otherFeeLines(input: InvoiceInput, where: 'before' | 'after'): InvoiceL
     const isBefore = !fee.isAhead && fee.planVersionId !== planVersionId;
     return !own.has(fee.chargeId) && isBefore === (where === 'before');
   });
+}
+
+function unusedLines({ unused = [], zone }: InvoiceInput, isBefore: boolean): InvoiceLine[] {
+  return unused.filter((fee) => fee.isBefore === isBefore).map((fee) => unusedLine(fee, { zone }));
 }
 
 function chargeLines(

@@ -1,6 +1,6 @@
 import { formatCreditUnits } from './credits.ts';
 import { decimal, decimalOf } from './decimal.ts';
-import type { Fee } from './fees.ts';
+import type { Fee, UnusedFee } from './fees.ts';
 import { type Currency, formatAmount, formatUnitPrice, type Minor, roundToMinor } from './money.ts';
 import { formatPeriod, isoInstant } from './periods.ts';
 import type { CreditTerms, Price } from './plan.ts';
@@ -157,6 +157,31 @@ export function feeLine(
       numerator: numerator.toString(),
       denominator: denominator.toString(),
     },
+  };
+}
+
+/** A part of what was paid for a fee, given back: `Unused part of Seats (11 of 31 days)`. */
+export function unusedLine(fee: UnusedFee, { zone }: { readonly zone: string }): InvoiceLine {
+  const { chargeId, planVersionId, name, paidMinor, part, covers, isBefore } = fee;
+  const { numerator, denominator } = part.ratio;
+  const when = isBefore ? `, ${formatPeriod(covers.startMs, covers.endMs, zone)}` : '';
+  return {
+    kind: 'adjustment',
+    chargeId,
+    meterId: null,
+    planVersionId,
+    description: `Unused part of ${name} (${part.text})${when}`,
+    label: null,
+    quantity: 1n,
+    unitPrice: null,
+    amountMinor: prorate(-paidMinor, part.ratio),
+    details: {
+      model: 'prorated',
+      basis_minor: (-paidMinor).toString(),
+      numerator: numerator.toString(),
+      denominator: denominator.toString(),
+    },
+    covers,
   };
 }
 

@@ -7,6 +7,7 @@ import {
   onceFees,
   type Part,
   prorationOf,
+  type UnusedFee,
 } from '../billing/fees.ts';
 import type { AddOnTerm, Commitment, InvoiceInput, LateUsage } from '../billing/invoice.ts';
 import type { PlanDefinition } from '../billing/plan.ts';
@@ -22,6 +23,7 @@ import {
   stretchesOf,
   type WithdrawnLine,
 } from './fee-terms.ts';
+import { unusedAddOns, unusedOfLatePaid } from './fees-back.ts';
 import { listPeriods, type Period } from './periods.ts';
 import { insertedRow } from './query.ts';
 import { readAddOns } from './subscription-add-ons.ts';
@@ -63,6 +65,7 @@ export async function readInvoiceInput(
     startMs: period.startAt.getTime(),
     endMs: period.endAt.getTime(),
     fees: fees.due,
+    unused: fees.unused,
     current: { ...ratedRun(current), minimumPart: fees.part },
     earlier,
     late,
@@ -119,6 +122,7 @@ async function latePart(
 
 type Fees = {
   readonly due: readonly Fee[];
+  readonly unused: readonly UnusedFee[];
   readonly addOns: readonly AddOnTerm[];
   readonly commitment: Commitment | null;
   /** The part of the interval that the subscription has; null: the whole. */
@@ -176,14 +180,22 @@ async function readFees(db: Reader, of: Of): Promise<Fees> {
     }),
   ];
   const part = heldPart({ ...own, proration });
+  const ended = isDue ? unusedAddOns(addOns, { own, lines, proration }) : [];
+  const settled = new Set(ended.map(({ chargeId }) => chargeId));
+  const latePaid = isNext(of) ? await unusedOfLatePaid(db, { ...of, own }, settled) : null;
+  const known = new Set(addOns.map(({ id }) => id));
   return {
     due,
-    addOns,
+    unused: [...ended, ...(latePaid?.unused ?? [])],
+    addOns: [...addOns, ...(latePaid?.addOns ?? []).filter(({ id }) => !known.has(id))],
     commitment: await readCommitment(db, of, { own, billed, part }),
     part,
-    definitions: [own, ...(ahead === null ? [] : [ahead]), ...withdrawn].flatMap(({ stretches }) =>
-      stretches.map(({ definition }) => definition),
-    ),
+    definitions: [
+      ...[own, ...(ahead === null ? [] : [ahead]), ...withdrawn].flatMap(({ stretches }) =>
+        stretches.map(({ definition }) => definition),
+      ),
+      ...(latePaid?.definitions ?? []),
+    ],
   };
 }
 
@@ -192,6 +204,11 @@ type WithdrawnTerms = FeeTerms & {
   readonly isBefore: boolean;
   readonly withdrawn: readonly WithdrawnLine[];
 };
+
+/** One close after the other: what no interval bills by itself is the next invoice's. */
+function isNext({ period, periods }: Pick<Of, 'period' | 'periods'>): boolean {
+  return periods.every(({ seq, state }) => seq >= period.seq || state === 'closed');
+}
 
 /**
  * Fees whose invoice was made void are billed by the next invoice of a period, whatever interval they are for. One close
@@ -202,8 +219,7 @@ async function withdrawnTerms(
   { subscription, period, periods }: Of,
   own: FeeTerms,
 ): Promise<readonly WithdrawnTerms[]> {
-  const isNext = periods.every(({ seq, state }) => seq >= period.seq || state === 'closed');
-  if (!isNext) return [];
+  if (!isNext({ period, periods })) return [];
   const all = await readWithdrawnLines(db, subscription.id);
   const terms: WithdrawnTerms[] = [];
   for (const [index, withdrawn] of Map.groupBy(all, ({ intervalIndex }) => intervalIndex)) {

@@ -60,7 +60,8 @@ function unusedPart(fee: PaidFee, subscription: Subscription, at: Date): Minor {
 /**
  * Lines of fees that cover time after `at`: of each charge the last one, unless a change of plan gave it back, or as much
  * as it charged was given back of an invoice that is void, or not final yet, and bills less for it. What was
- * credited before is not given back again, not even the part of it that was used.
+ * credited before is not given back again, not even the part of it that was used; nor is an add-on that ended before,
+ * which the invoice of the period gives back.
  */
 async function readFeesAhead(
   db: Reader,
@@ -78,6 +79,7 @@ async function readFeesAhead(
        FROM invoice_lines l JOIN invoices i ON i.id = l.invoice_id
        WHERE i.subscription_id = :id AND i.finalized_at IS NOT NULL AND i.state <> 'void'
          AND l.kind IN ('recurring', 'adjustment') AND l.covers_end_at > :at
+         AND NOT EXISTS (SELECT 1 FROM subscription_add_ons h WHERE h.id = l.charge_id AND h.until_at <= :at)
        ORDER BY l.charge_id, l.covers_end_at, i.finalized_at DESC, i.number_in_series DESC, l.position DESC
      ) latest WHERE kind = 'recurring' AND times > 0 AND "leftMinor" > 0 ORDER BY "invoiceId", position`,
     { id: subscription.id, at },

@@ -339,7 +339,7 @@ invoice of the running period. It may have the same one several times.`,
     tag: 'Subscriptions',
     summary: 'End an add-on of a subscription',
     description: `By its id (sad_…), or by that of the add-on, which ends the last one. A RECURRING one is billed for the days that it was
-held, and what an early invoice billed beyond them can be given back with a credit note; a ONE_TIME one of the running period is
+held, and what an early invoice billed beyond them is given back by the next one; a ONE_TIME one of the running period is
 taken back.`,
     roles: operators,
     answers: answers(200, {

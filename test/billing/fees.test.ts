@@ -6,12 +6,14 @@ import {
   dueFees,
   type FeeStretch,
   heldPart,
+  type PaidLine,
   prorationOf,
+  unusedFees,
   weighed,
   wholeInterval,
 } from '../../billing/fees.ts';
 import type { AddOnTerm } from '../../billing/invoice.ts';
-import { feeLine } from '../../billing/line.ts';
+import { feeLine, unusedLine } from '../../billing/line.ts';
 import type { Span } from '../../billing/ratio.ts';
 
 const utc = (text: string): number => Date.parse(`${text}Z`);
@@ -243,6 +245,85 @@ describe('billing/fees › the part of an interval that a subscription has', () 
           return part === null ? 1 : Number(part.ratio.numerator) / Number(part.ratio.denominator);
         });
         assert.ok(Math.abs(parts.reduce((sum, part) => sum + part, 0) - 1) < 1e-9);
+      }),
+    );
+  });
+});
+
+describe('billing/fees › given back', () => {
+  const first = span('2025-01-01T00:00', '2025-01-11T15:00');
+  const rest = span('2025-01-11T15:00', '2025-02-01T00:00');
+  const end = span('2025-01-26T15:00', '2025-02-01T00:00');
+  const paid = (covers: Span, paidMinor = 3_100n, isGivenBack = false): PaidLine => ({
+    ...{ chargeId: 'chg', planVersionId: 'pver', covers, paidMinor, isGivenBack },
+  });
+  const back = (
+    lines: readonly PaidLine[],
+    wanted: readonly Span[],
+    startMs = january.startMs,
+  ): readonly string[] =>
+    unusedFees(
+      { id: 'chg', name: 'Seat' },
+      { lines, wanted, zone: 'UTC', proration: 'day', startMs },
+    ).map((fee) => {
+      const { description, amountMinor } = unusedLine(fee, { zone: 'UTC' });
+      return `${description} ${amountMinor}`;
+    });
+  const table: readonly (readonly [string, readonly string[], readonly string[]])[] = [
+    ['nothing that is wanted', back([paid(january)], [january]), []],
+    [
+      'what is not wanted',
+      back([paid(january)], [first]),
+      ['Unused part of Seat (21 of 31 days) -2100'],
+    ],
+    ['all of it', back([paid(january)], []), ['Unused part of Seat (31 of 31 days) -3100']],
+    ['nothing twice', back([paid(january), paid(rest, 0n, true)], [first]), []],
+    [
+      'what of it was not given back yet',
+      back([paid(january), paid(end, 0n, true)], [first]),
+      ['Unused part of Seat (15 of 31 days) -1500'],
+    ],
+    ['nothing that was not paid', back([paid(january, 0n)], [first]), []],
+    [
+      'of the latest line first',
+      back([paid(january), paid(rest, 4_200n)], [january]),
+      ['Unused part of Seat (21 of 21 days) -4200'],
+    ],
+    [
+      'not less than a day',
+      back([paid(january)], [first, span('2025-01-11T16:00', '2025-02-01T00:00')]),
+      [],
+    ],
+    [
+      'of an interval before with its time',
+      back([paid(january)], [first], january.endMs),
+      ['Unused part of Seat (21 of 31 days), Jan 11 – Jan 31, 2025 -2100'],
+    ],
+  ];
+  for (const [name, actual, expected] of table) {
+    it(name, () => assert.deepEqual(actual, expected));
+  }
+
+  it('what is given back and what was wanted is what was paid, in whatever steps', () => {
+    const days = fc.array(fc.integer({ min: 0, max: 31 }), { minLength: 1, maxLength: 5 });
+    const at = (n: number): number => january.startMs + n * 86_400_000;
+    fc.assert(
+      fc.property(days, (given) => {
+        // What is wanted is less and less; each step gives back what is too much by then.
+        const ends = given.toSorted((a, b) => b - a);
+        const lines = [paid(january)];
+        let sum = 0n;
+        for (const last of ends) {
+          const wanted = last === 0 ? [] : [{ startMs: january.startMs, endMs: at(last) }];
+          for (const fee of unusedFees(
+            { id: 'chg', name: 'Seat' },
+            { lines, wanted, zone: 'UTC', proration: 'day', startMs: january.startMs },
+          )) {
+            sum += unusedLine(fee, { zone: 'UTC' }).amountMinor;
+            lines.push(paid(fee.covers, 0n, true));
+          }
+        }
+        assert.equal(3_100n + sum, BigInt(ends.at(-1) ?? 0) * 100n);
       }),
     );
   });
