@@ -1,7 +1,7 @@
 import type { Minor } from './money.ts';
 import { prorate, type Ratio, wholeRatio } from './ratio.ts';
 
-/** What a subscriber promised to spend in each interval, and what of it was spent. */
+/** What a subscriber promised to spend in each interval, and what of it was spent; in minor units of one currency. */
 export type CommitmentTerms = {
   readonly commitmentMinor: Minor;
   /** The recurring fee of a whole interval: it counts towards the commitment. */

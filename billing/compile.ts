@@ -9,6 +9,7 @@ import type {
 } from './constraints.ts';
 import type { CreditTerms, PlanDefinition, PlanFeature, RateLimit } from './plan.ts';
 import { isQuantity } from './quantity.ts';
+import { shardLimits } from './shard-limits.ts';
 
 /** Everything that decides what a subscriber may do, read in one snapshot. Instants are epoch milliseconds. */
 export type CompileInput = {
@@ -32,6 +33,7 @@ export type CompileInput = {
   }[];
 };
 
+/** A part of a period under one state of the subscription and one plan version. Half-open. */
 export type CompileSegment = {
   /** segments.id as a decimal string. */
   readonly id: string;
@@ -45,9 +47,6 @@ export type CompileSegment = {
   readonly intervalEndMs: number;
   readonly definition: PlanDefinition;
 };
-
-/** The current segment and four later ones: what a shard stores of one product. */
-export const segmentsMax = 5;
 
 /**
  * Compiles commercial settings into what the shard enforces. The result holds no price and no money, and depends on
@@ -97,7 +96,7 @@ function compileProduct(subscription: CompileInput['subscriptions'][number]): Pr
   return {
     productId: subscription.productId,
     subscriptionId: subscription.id,
-    segments: segments.slice(0, segmentsMax).map(compileSegment),
+    segments: segments.slice(0, shardLimits.segments).map(compileSegment),
   };
 }
 

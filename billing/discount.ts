@@ -18,7 +18,7 @@ export type Coupon = {
     | { readonly kind: 'lines'; readonly chargeIds: readonly string[] };
   /** True: it is for fees of the interval after the invoiced one, and used by that. */
   readonly isAhead?: boolean;
-  /** True: it is not taken where one of the same id took something before it. */
+  /** True: it has one interval left, so that it is not taken where one of the same id, for this interval, took something. */
   readonly isElse?: boolean;
 };
 

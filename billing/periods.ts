@@ -51,7 +51,8 @@ function anniversary(anchorMs: number, zone: string, recurrence: Recurrence, n: 
 
 /**
  * The interval that an instant belongs to (start inclusive, end exclusive), epoch ms. Unlike a subscription, which begins
- * at its anchor, a recurrence reaches back before it: the 31st of a month also anchors the months before.
+ * at its anchor, a recurrence reaches back before it, as worked examples ask: the 31st of a month also anchors the months
+ * before.
  * @throws RangeError for a zone that is unknown.
  */
 export function anniversaryAt(

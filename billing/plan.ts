@@ -29,6 +29,7 @@ export type Charge =
       readonly kind: 'recurring';
       readonly id: string;
       readonly display_name: string;
+      /** Integer string in minor units, for each interval. */
       readonly amount_minor: string;
       /** Default arrears. */
       readonly bill_in?: 'advance' | 'arrears';
@@ -38,6 +39,7 @@ export type Charge =
       readonly kind: 'one_time';
       readonly id: string;
       readonly display_name: string;
+      /** Integer string in minor units, due once with the first invoice. */
       readonly amount_minor: string;
       readonly tax_rate_ids?: TaxRateIds;
     }
@@ -74,6 +76,7 @@ export type MeterDefinition = {
   readonly name: string;
   readonly unit_one: string;
   readonly unit_other: string;
+  /** 0–9: how many decimals of the unit its integers carry. `dollars` with 6: $0.0042 is recorded as 4200. */
   readonly scale: number;
   readonly aggregation: Aggregation;
 };
@@ -94,7 +97,9 @@ export type Price =
  */
 export type PercentagePrice = {
   readonly model: 'percentage';
+  /** Plain decimal, 0–100. */
   readonly percent: string;
+  /** Of each event past the free ones, in major units. */
   readonly fixed_fee: string;
   /** Integer string. */
   readonly free_events: string;
@@ -103,7 +108,9 @@ export type PercentagePrice = {
 /** A price for each package that is begun, or, with `round: 'down'`, for each that is full. */
 export type PackagePrice = {
   readonly model: 'package';
+  /** Integer string in whole units, above zero. */
   readonly package_size: string;
+  /** Of one package, in major units. */
   readonly package_price: string;
   /** Default up. */
   readonly round?: 'up' | 'down';
@@ -111,13 +118,17 @@ export type PackagePrice = {
 
 /** `up_to` as in `Tier`. */
 export type Step = { readonly up_to: string | null; readonly flat_fee: string };
-/** `up_to` is inclusive, an integer string in whole units; null = no upper bound (last tier only). */
+/**
+ * `up_to` is inclusive, an integer string in whole units; null = no upper bound (last tier only). The flat fee, in major
+ * units, is due when the tier is entered, that of the first tier also without any usage.
+ */
 export type Tier = {
   readonly up_to: string | null;
   readonly unit_price: string;
   readonly flat_fee: string;
 };
 
+/** Something that the plan contains, and the quota on it: HARD refuses what is above, SOFT counts it. */
 export type PlanFeature = {
   readonly id: string;
   readonly key: string;
@@ -128,6 +139,7 @@ export type PlanFeature = {
   readonly reset_interval: 'hour' | 'day' | 'week' | 'month' | 'year' | 'period';
 };
 
+/** How often the gateway lets requests through, or how many at once; windows in milliseconds. */
 export type RateLimit =
   | {
       readonly kind: 'rate';
@@ -140,8 +152,11 @@ export type RateLimit =
 /** Credits as the unit of sale. Micro-credits are integer strings, prices decimal strings per whole credit. */
 export type CreditTerms = {
   readonly unit: string;
+  /** Granted with each interval. */
   readonly included_micro: string;
+  /** Usage past the credits: billed in arrears where it is enabled, else refused. */
   readonly overage: { readonly enabled: boolean; readonly credit_price: string } | null;
+  /** What a credit costs past the balance where `overage` has no price of its own; null = not sold. */
   readonly credit_price: string | null;
   /** The burn table: what one smallest unit of each meter costs. */
   readonly burn: readonly { readonly meter_key: string; readonly micro_per_unit: string }[];
