@@ -224,6 +224,7 @@ function surplus(more: readonly Coverage[], less: readonly Coverage[]): readonly
 
 /** A line of a fee with what was really paid by it. */
 export type PaidLine = CoveringLine & {
+  readonly invoiceId: string;
   readonly planVersionId: string;
   readonly paidMinor: Minor;
 };
@@ -231,6 +232,8 @@ export type PaidLine = CoveringLine & {
 /** Time that a fee was paid for, and that nobody has a use for: it is given back. */
 export type UnusedFee = {
   readonly chargeId: string;
+  /** The invoice that billed it, whose tax is taken back with it. */
+  readonly invoiceId: string;
   readonly planVersionId: string;
   readonly name: string;
   /** What was paid for the whole time of a line; the part of it that is given back. */
@@ -264,7 +267,7 @@ export function unusedFees(
   let left = surplus(coverageOf(of.lines, chargeId), once(of.wanted));
   for (const line of of.lines.toReversed()) {
     if (line.chargeId !== chargeId || line.isGivenBack || !isAsked(line)) continue;
-    const { planVersionId, paidMinor, covers: whole } = line;
+    const { invoiceId, planVersionId, paidMinor, covers: whole } = line;
     const given = left.flatMap((span) => overlap(span, whole));
     left = surplus(once(left), once(given));
     if (paidMinor <= 0n) continue;
@@ -273,7 +276,8 @@ export function unusedFees(
       if (ratio.numerator === 0n) continue;
       const part = { ratio, text: ratioText(ratio, of.proration) };
       const isBefore = covers.startMs < of.startMs;
-      unused.push({ chargeId, planVersionId, name, paidMinor, part, covers, isBefore });
+      const billed = { chargeId, invoiceId, planVersionId, name, paidMinor };
+      unused.push({ ...billed, part, covers, isBefore });
     }
   }
   return unused;

@@ -29,7 +29,7 @@ import { insertedRow } from './query.ts';
 import { readAddOns } from './subscription-add-ons.ts';
 import { readCoupons } from './subscription-coupons.ts';
 import type { Subscription } from './subscriptions.ts';
-import { readTaxation } from './taxation.ts';
+import { readTaxation, withTaxesOfThen } from './taxation.ts';
 import { type LateRun, ratedRun, readPeriodUsage } from './usage-runs.ts';
 
 /** Reads everything that the invoice of `period` is worked out from, as of this transaction. */
@@ -60,6 +60,10 @@ export async function readInvoiceInput(
     definition: { ...current.definition, charges: [...charges.values()] },
     addOns: fees.addOns,
   };
+  // What is also charged here is taxed as of now.
+  const givenBack = fees.unused.filter(
+    ({ chargeId }) => !fees.due.some((fee) => fee.chargeId === chargeId),
+  );
   return {
     zone: subscription.timeZone,
     startMs: period.startAt.getTime(),
@@ -78,7 +82,7 @@ export async function readInvoiceInput(
       periodId: period.id,
       aheadChargeIds: fees.due.filter(({ isAhead }) => isAhead).map(({ chargeId }) => chargeId),
     }),
-    taxation: await readTaxation(db, of),
+    taxation: await withTaxesOfThen(db, await readTaxation(db, of), givenBack),
     balanceMinor: await readAccountBalance(db, {
       ...subscription,
       currency: current.definition.currency,

@@ -58,6 +58,7 @@ export async function withTaxesOfThen(
   now: Taxation,
   given: readonly { readonly chargeId: string; readonly invoiceId: string }[],
 ): Promise<Taxation> {
+  if (given.length === 0) return now;
   const rows = await selectRows<{ id: string; document: InvoiceDocument }>(
     db,
     'SELECT id, document FROM invoices WHERE id = ANY (?::text[])',

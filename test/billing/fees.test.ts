@@ -255,7 +255,8 @@ describe('billing/fees › given back', () => {
   const rest = span('2025-01-11T15:00', '2025-02-01T00:00');
   const end = span('2025-01-26T15:00', '2025-02-01T00:00');
   const paid = (covers: Span, paidMinor = 3_100n, isGivenBack = false): PaidLine => ({
-    ...{ chargeId: 'chg', planVersionId: 'pver', covers, paidMinor, isGivenBack },
+    ...{ chargeId: 'chg', invoiceId: 'inv', planVersionId: 'pver' },
+    ...{ covers, paidMinor, isGivenBack },
   });
   const back = (
     lines: readonly PaidLine[],

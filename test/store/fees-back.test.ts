@@ -17,6 +17,7 @@ import { reissueInvoice } from '../../store/period-invoice.ts';
 import { attachAddOn, endAddOn } from '../../store/subscription-add-ons.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 import { faultsOf, seedWorld, type World } from '../workflows/support/world.ts';
+import { seedTaxRate } from './commerce-rows.ts';
 import { begin, type Life, publish, seedCoupon, type Terms } from './life.ts';
 
 const start = new Date('2025-01-01T00:00:00Z');
@@ -135,6 +136,19 @@ describe('store › fees given back', () => {
       await end(life, held, day(21));
       // 11 of 31 days of 27.90.
       assert.equal((await closeAt(life, day(22))).totalMinor, -990n);
+    });
+
+    it('with the tax that was paid for it, though none is due any more', async () => {
+      const life = await living(await plan('0'));
+      const rate = await seedTaxRate(db, 'VAT', '19');
+      const subscriber = db('subscribers').where({ id: life.subscriberId });
+      await subscriber.clone().update({ tax_rate_ids: [rate] });
+      const held = await seat(life);
+      assert.equal((await cut(life, day(6))).totalMinor, 3_689n);
+      await end(life, held, day(21));
+      await subscriber.update({ tax_status: 'exempt', tax_exempt_reason: 'a school' });
+      // 11 of 31 days: 11.00 and 2.09.
+      assert.equal((await closeAt(life, day(22))).totalMinor, -1_309n);
     });
 
     it('nothing is given back of what a credit note gave back', async () => {
