@@ -4,6 +4,7 @@ import { paymentActivities, providerActivities } from './payment.ts';
 import type { ActivityDeps } from './ports.ts';
 import { refundActivities, refundProviderActivities } from './refund.ts';
 import { subscriptionActivities } from './subscription.ts';
+import { takeBackActivities } from './take-back.ts';
 import { topUpActivities } from './top-up.ts';
 
 /** The activities of queue `billing-db`. */
@@ -14,6 +15,7 @@ export function makeDbActivities(deps: ActivityDeps) {
     ...collectionActivities(deps),
     ...paymentActivities(deps),
     ...refundActivities(deps),
+    ...takeBackActivities(deps),
     ...topUpActivities(deps),
   };
 }

@@ -28,6 +28,11 @@ export type WorkflowRequest =
       readonly summary: { readonly number: string };
     }
   | {
+      readonly kind: 'takeBack';
+      readonly takeBackId: string;
+      readonly summary: { readonly number: string };
+    }
+  | {
       readonly kind: 'topUp';
       readonly topUpId: string;
       readonly summary: { readonly subscriberName: string; readonly credits: string };

@@ -3,6 +3,7 @@ import {
   listLiveSubscriptions,
   listOpenInvoices,
   listPendingRefunds,
+  listPendingTakeBacks,
   listPendingTopUps,
   listUnfinishedCloses,
 } from '../store/unfinished.ts';
@@ -63,5 +64,8 @@ async function* missingOf(db: Db, before: Date): AsyncGenerator<WorkflowRequest>
   }
   for (const refund of await listPendingRefunds(db, { before, limit })) {
     yield { kind: 'refund', ...refund, summary: refund };
+  }
+  for (const takeBack of await listPendingTakeBacks(db, { before, limit })) {
+    yield { kind: 'takeBack', ...takeBack, summary: takeBack };
   }
 }

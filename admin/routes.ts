@@ -2,6 +2,7 @@
 import { addOnRoutes } from './resources/add-ons.ts';
 import { couponRoutes } from './resources/coupons.ts';
 import { creditNoteRoutes } from './resources/credit-notes.ts';
+import { takeBackRoutes } from './resources/take-backs.ts';
 import { documentRoutes } from './resources/documents.ts';
 import { featureRoutes } from './resources/features.ts';
 import { invoiceActionRoutes } from './resources/invoice-actions.ts';
@@ -44,6 +45,7 @@ export const routes: readonly Route[] = [
   ...invoiceRoutes,
   ...invoiceActionRoutes,
   ...creditNoteRoutes,
+  ...takeBackRoutes,
   ...couponRoutes,
   ...addOnRoutes,
   ...taxRateRoutes,

@@ -41,6 +41,8 @@ import {
   type RefundInput,
   type RefundResult,
   type RetryReply,
+  type TakeBackInput,
+  type TakeBackResult,
 } from '../workflows/contracts.ts';
 import { ApiProblem } from './problems.ts';
 
@@ -109,6 +111,11 @@ export type WorkflowEngine = {
     refundId: string,
     wait: { readonly waitMs: number } & Summary,
   ): Promise<EngineReply<RefundResult>>;
+  /** Starts the take-back's workflow if it does not run, and waits for its result. */
+  takeBack(
+    takeBackId: string,
+    wait: { readonly waitMs: number } & Summary,
+  ): Promise<EngineReply<TakeBackResult>>;
   close(): Promise<void>;
 };
 
@@ -163,6 +170,7 @@ export function createWorkflowEngine(settings: EngineSettings): WorkflowEngine {
     retryNow: (id, wait) => link.use(wait.waitMs, (client) => retryNow(client, id, wait)),
     invoiceChanged: (invoice, waitMs) => invoiceChanged(link, invoice, waitMs),
     refund: (id, wait) => link.use(wait.waitMs, (client) => refund(client, id, wait.summary)),
+    takeBack: (id, wait) => link.use(wait.waitMs, (client) => takeBack(client, id, wait.summary)),
     close: () => link.close(),
   };
 }
@@ -171,7 +179,7 @@ type Link = ReturnType<typeof lazyClient>;
 type Started = {
   readonly type: string;
   readonly workflowId: string;
-  readonly input: CollectionInput | RefundInput | TopUpInput;
+  readonly input: CollectionInput | RefundInput | TakeBackInput | TopUpInput;
   readonly summary: string;
 };
 
@@ -238,6 +246,18 @@ async function refund(client: Client, refundId: string, summary: string): Promis
   const workflowId = workflowIds.refund(refundId);
   await startOnce(client, { type: workflowTypes.refund, workflowId, input, summary });
   const result: RefundResult = await client.workflow.getHandle(workflowId).result();
+  return result;
+}
+
+async function takeBack(
+  client: Client,
+  takeBackId: string,
+  summary: string,
+): Promise<TakeBackResult> {
+  const input: TakeBackInput = { v: 1, takeBackId };
+  const workflowId = workflowIds.takeBack(takeBackId);
+  await startOnce(client, { type: workflowTypes.takeBack, workflowId, input, summary });
+  const result: TakeBackResult = await client.workflow.getHandle(workflowId).result();
   return result;
 }
 

@@ -63,6 +63,7 @@ export const problemCodes = [
   'invoice_has_credits',
   'credit_too_large',
   'nothing_to_refund',
+  'take_back_in_progress',
   'event_not_correctable',
   'nothing_to_correct',
   'tax_rate_final',
@@ -388,13 +389,19 @@ export const problemTable = {
     422,
     no,
     'More is credited than the line has left',
-    'Credit at most what earlier credit notes left of the line; `full` credits all that is left.',
+    'Credit at most what earlier credit notes left of the line, and of a top-up what its unspent credits cost; `full` credits all that is left.',
   ),
   nothing_to_refund: entry(
     409,
     no,
     'No payment of this invoice can be refunded',
     'Give it to the account balance (`refund_to: balance`), or pay it back outside and say so in the memo.',
+  ),
+  take_back_in_progress: entry(
+    409,
+    yes,
+    'Credits of this invoice are being taken back',
+    'Wait until that has ended, most often within a second; then what is left can be taken back.',
   ),
   tax_rate_final: entry(
     409,

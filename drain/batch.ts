@@ -65,7 +65,11 @@ export async function commitBatch(db: Db, batch: Batch): Promise<BatchResult> {
   try {
     return await inTransaction(db, async (tx) => {
       await advanceCursor(tx, batch.stream, { fromId: batch.fromId, toId: last.id });
-      const result = await postEntries(tx, batch);
+      const results: BatchResult[] = [];
+      for (const entries of cutAtDebits(batch.entries)) {
+        results.push(await postEntries(tx, { ...batch, entries }));
+      }
+      const result = results.reduce(both, nothing);
       await batch.beforeCommit?.();
       return result;
     });
@@ -89,6 +93,10 @@ async function commitHalves(db: Db, batch: Batch): Promise<BatchResult> {
   const left = await commitBatch(db, { ...batch, entries: batch.entries.slice(0, middle) });
   const fromId = batch.entries[middle - 1]?.id ?? batch.fromId;
   const right = await commitBatch(db, { ...batch, fromId, entries: batch.entries.slice(middle) });
+  return both(left, right);
+}
+
+function both(left: BatchResult, right: BatchResult): BatchResult {
   return {
     entries: left.entries + right.entries,
     events: left.events + right.events,
@@ -96,6 +104,18 @@ async function commitHalves(db: Db, batch: Batch): Promise<BatchResult> {
     parked: [...left.parked, ...right.parked],
     writtenOffMicro: left.writtenOffMicro + right.writtenOffMicro,
   };
+}
+
+/** A debit finds of its grant what the usage before it left, and not less by the usage after it: it ends its part. */
+function cutAtDebits(entries: readonly ParsedEntry[]): readonly (readonly ParsedEntry[])[] {
+  const parts: (readonly ParsedEntry[])[] = [];
+  let from = 0;
+  for (const [index, { parsed }] of entries.entries()) {
+    if (parsed instanceof MalformedFact || parsed.kind !== 'debit') continue;
+    parts.push(entries.slice(from, index + 1));
+    from = index + 1;
+  }
+  return from < entries.length ? [...parts, entries.slice(from)] : parts;
 }
 
 async function parkAlone(

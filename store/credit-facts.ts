@@ -9,6 +9,7 @@ import {
 import { isPosted, postLedger } from './ledger.ts';
 import { selectRow, selectRows } from './query.ts';
 import type { StreamName } from './stream-cursors.ts';
+import { settleTakeBack, takeBackOf } from './take-backs.ts';
 
 /** The stream's facts that are not usage. A fact that names something unknown throws FactRefused, before any write. */
 export class FactRefused extends Error {
@@ -74,7 +75,8 @@ type LoggedDebit = {
 /**
  * What the shard really took for a void or a debit of the core log: exactly that is posted, once for each entry, as far
  * as the grants still had it.
- * The debit of an unheld use turns into its spend; everything else is given back (available −, refunded +).
+ * The debit of an unheld use turns into its spend; everything else is given back (available −, refunded +), that of a
+ * take-back as far as it gives money for it.
  */
 export async function postDebit(tx: Tx, fact: DebitFact): Promise<void> {
   const owner = await ownerOf(tx, fact);
@@ -91,9 +93,14 @@ export async function postDebit(tx: Tx, fact: DebitFact): Promise<void> {
   const taken = BigInt(fact.takenMicro);
   if (taken > logged.amount_micro) throw new FactRefused('it took more than was asked for');
   const grantId = /^void:(grant_.+)$/.exec(logged.business_key)?.[1] ?? null;
-  const amount = await takeFromBucket(tx, { bucketId: owner.bucketId, micro: taken }, grantId);
+  const takeBackId = takeBackOf(logged.business_key);
+  const amount =
+    takeBackId === null
+      ? await takeFromBucket(tx, { bucketId: owner.bucketId, micro: taken }, grantId)
+      : await settleTakeBack(tx, takeBackId, taken);
   await selectRows(tx, 'UPDATE core_log SET taken_micro = ? WHERE subscriber_id = ? AND seq = ?', [
-    amount,
+    // What a take-back gives back to the shard stands in the log as a grant of its own.
+    takeBackId === null ? amount : taken,
     fact.subscriberId,
     fact.coreSeq,
   ]);

@@ -28,8 +28,12 @@ export type CreditNoteRead = {
   readonly balance_minor: bigint;
   readonly refund_minor: bigint;
   /** What became of the refund; null: nothing is refunded. What failed is account balance since. */
+  readonly refund_id: string | null;
   readonly refund_state: 'pending' | 'succeeded' | 'failed' | null;
   readonly refund_failure_code: string | null;
+  /** Of a top-up: what was taken back for it; both null: it is of another invoice. */
+  readonly credits_micro: bigint | null;
+  readonly credit_unit: string | null;
   readonly document: CreditNoteDocument;
   readonly created_at: Date;
 };
@@ -46,8 +50,11 @@ export type CreditNoteLineRead = {
 
 const columns = `t.id, t.environment, t.invoice_id, t.subscriber_id, t.number, t.reason, t.memo, t.currency,
   t.subtotal_minor, t.discount_minor, t.tax_minor, t.total_minor, t.due_reduced_minor, t.balance_minor, t.refund_minor,
-  r.state AS refund_state, r.failure_code AS refund_failure_code, t.document, t.created_at`;
-const from = 'credit_notes t LEFT JOIN refunds r ON r.credit_note_id = t.id';
+  r.id AS refund_id, r.state AS refund_state, r.failure_code AS refund_failure_code, k.taken_micro AS credits_micro,
+  w.unit AS credit_unit, t.document, t.created_at`;
+const from = `credit_notes t LEFT JOIN refunds r ON r.credit_note_id = t.id
+  LEFT JOIN take_backs k ON k.credit_note_id = t.id LEFT JOIN grants g ON g.id = k.grant_id
+  LEFT JOIN wallets w ON w.id = g.wallet_id`;
 
 /** One credit note of the environment by id or number. */
 export async function findCreditNoteRead(

@@ -8,6 +8,7 @@ import {
   type CreditableInvoice,
   type CreditRequest,
 } from '../billing/credit-note.ts';
+import { formatCreditUnits } from '../billing/credits.ts';
 import { formatAmount, type Currency, isCurrency } from '../billing/money.ts';
 import { type TaxLine, taxLabel } from '../billing/tax.ts';
 import type { Tx } from './db.ts';
@@ -69,7 +70,6 @@ export type CreditNoteIssue =
       readonly code:
         | 'nothing_to_credit'
         | 'not_creditable'
-        | 'top_up_invoice'
         | 'payment_in_progress'
         | 'nothing_to_refund';
     };
@@ -89,6 +89,8 @@ export type NewCreditNote = {
    * the whole total goes to the account balance, and what the attempt takes stays due.
    */
   readonly whilePaying?: 'refuse' | 'leave_due';
+  /** Of the invoice of a top-up: the credits that were taken back for it (`store/take-backs.ts`). */
+  readonly credits?: { readonly micro: bigint; readonly unit: string };
 };
 
 const columns = `id, invoice_id AS "invoiceId", number, total_minor AS "totalMinor",
@@ -111,7 +113,9 @@ export async function issueCreditNote(tx: Tx, of: NewCreditNote): Promise<Credit
   const invoice = await lockInvoice(tx, of.invoiceId);
   const known = await findByKey(tx, of.businessKey);
   if (known !== null) return known;
-  if (invoice.kind === 'top_up') return { kind: 'refused', code: 'top_up_invoice' };
+  if (invoice.kind === 'top_up' && of.credits === undefined) {
+    throw new RangeError('the invoice of a top-up is credited for credits that were taken back');
+  }
   if (invoice.state === 'draft' || invoice.state === 'void') {
     return { kind: 'refused', code: 'not_creditable' };
   }
@@ -228,7 +232,7 @@ type Parts = {
 async function write(tx: Tx, of: NewCreditNote, parts: Parts): Promise<CreditNoteIssue> {
   const { invoice, amounts, split, money } = parts;
   const note = await insertNote(tx, of, parts);
-  await insertLines(tx, note.id, parts);
+  await insertLines(tx, { noteId: note.id, of, parts });
   await postLedger(tx, {
     environment: invoice.environment,
     kind: 'credit_note',
@@ -326,7 +330,12 @@ function taxOf(tax: TaxLine, currency: Currency): InvoiceDocument['taxes'][numbe
   };
 }
 
-async function insertLines(tx: Tx, noteId: string, { lines, amounts }: Parts): Promise<void> {
+async function insertLines(
+  tx: Tx,
+  args: { readonly noteId: string; readonly of: NewCreditNote; readonly parts: Parts },
+): Promise<void> {
+  const { noteId, of } = args;
+  const { lines, amounts } = args.parts;
   for (const [position, credited] of amounts.lines.entries()) {
     const line = lines[credited.position];
     if (line === undefined) throw new Error(`the invoice has no line ${credited.position}`);
@@ -334,14 +343,17 @@ async function insertLines(tx: Tx, noteId: string, { lines, amounts }: Parts): P
       credit_note_id: noteId,
       position,
       invoice_line_id: line.id,
-      description: line.description,
+      description:
+        of.credits === undefined
+          ? line.description
+          : `Credits taken back (${formatCreditUnits(of.credits.micro, of.credits.unit)})`,
       amount_minor: credited.amountMinor.toString(),
       discount_minor: credited.discountMinor.toString(),
     });
   }
 }
 
-/** Revenue and tax are taken back; of an invoice that was given up the loss shrinks instead of what is owed. */
+/** Revenue (of a top-up, what was still owed as service) and tax are taken back; of an invoice that was given up the loss shrinks instead of what is owed. */
 function entriesOf(invoice: Invoice, amounts: CreditAmounts, split: Split): readonly LedgerEntry[] {
   const { currency: asset, subscriberId } = invoice;
   const owed: Pick<LedgerEntry, 'kind' | 'subscriberId'> =
@@ -351,7 +363,7 @@ function entriesOf(invoice: Invoice, amounts: CreditAmounts, split: Split): read
   const entries: readonly LedgerEntry[] = [
     {
       asset,
-      kind: 'revenue',
+      kind: invoice.kind === 'top_up' ? 'deferred_revenue' : 'revenue',
       subscriberId: null,
       amount: amounts.totalMinor - amounts.taxMinor,
     },

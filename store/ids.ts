@@ -29,6 +29,7 @@ export type IdPrefix =
   | 'sad'
   | 'cn'
   | 'ref'
+  | 'tkb'
   | 'cor';
 
 /** A new id `prefix_` + 22 characters of [0-9a-z] (113 bits). */

@@ -610,4 +610,49 @@ export const invariants: readonly Invariant[] = [
     sql: `SELECT subscription_id AS subject, 'ended ' || end_at AS detail FROM periods
       WHERE is_late AND state = 'open' AND end_at < now() - interval '35 days 2 hours'`,
   },
+  {
+    id: 'I46',
+    sentence:
+      'What a shard took for a take-back was taken from its grant and posted as refunded, but for a rest that went back to the shard.',
+    kind: 'always',
+    sql: `SELECT k.id AS subject, 'shard took ' || coalesce(d.taken_micro, 0) || ', kept ' || coalesce(k.taken_micro, 0)
+        || ', rest ' || coalesce(r.amount_micro, 0) || ', posted ' || coalesce(p.micro, 0) AS detail
+      FROM take_backs k JOIN grants g ON g.id = k.grant_id
+      LEFT JOIN core_log d ON d.business_key = 'take_back:' || k.id
+      LEFT JOIN core_log r ON r.business_key = 'take_back:' || k.id || ':rest'
+      LEFT JOIN (
+        SELECT t.business_key, sum(e.amount) AS micro FROM ledger_txns t JOIN ledger_entries e ON e.txn_id = t.id
+        JOIN accounts a ON a.id = e.account_id WHERE t.kind = 'debit' AND a.kind = 'refunded' GROUP BY 1) p
+        ON p.business_key = 'debit:' || d.subscriber_id || ':' || d.seq
+      WHERE (d.verb, d.subscriber_id, d.bucket_id, d.amount_micro)
+          IS DISTINCT FROM ('debit', k.subscriber_id, g.bucket_id, k.asked_micro)
+        OR (d.taken_micro IS NULL) <> (k.taken_micro IS NULL)
+        OR d.taken_micro <> k.taken_micro + coalesce(r.amount_micro, 0)
+        OR coalesce(k.taken_micro, 0) <> coalesce(p.micro, 0)
+        OR r.seq IS NOT NULL AND (r.verb, r.subscriber_id, r.bucket_id)
+          IS DISTINCT FROM ('grant', k.subscriber_id, g.bucket_id)`,
+  },
+  {
+    id: 'I47',
+    sentence:
+      'What a top-up gives back is for credits that were taken back from its grant, and no more than they cost.',
+    kind: 'always',
+    sql: `SELECT n.id AS subject, 'credited ' || n.subtotal_minor || ', taken back for ' || coalesce(k.credited_minor, 0) AS detail
+      FROM credit_notes n JOIN invoices i ON i.id = n.invoice_id LEFT JOIN take_backs k ON k.credit_note_id = n.id
+      WHERE (i.kind = 'top_up' OR k.id IS NOT NULL) AND (i.kind, k.invoice_id, k.credited_minor)
+        IS DISTINCT FROM ('top_up', n.invoice_id, n.subtotal_minor)
+      UNION ALL SELECT g.id, sum(k.taken_micro) || ' taken back for ' || sum(k.credited_minor)
+      FROM take_backs k JOIN grants g ON g.id = k.grant_id LEFT JOIN top_ups t ON g.business_key = 'top_up:' || t.id
+      LEFT JOIN invoice_lines l ON l.invoice_id = t.invoice_id AND l.kind = 'top_up'
+      GROUP BY g.id, l.amount_minor
+      HAVING (coalesce(sum(k.credited_minor), 0) * g.amount_micro > coalesce(sum(k.taken_micro), 0) * l.amount_minor) IS NOT FALSE
+        OR sum(k.taken_micro) > g.amount_micro - g.remaining_micro OR bool_or(k.invoice_id IS DISTINCT FROM t.invoice_id)`,
+  },
+  {
+    id: 'I48',
+    sentence: 'Credits that were taken back have their credit note within five minutes.',
+    kind: 'in_time',
+    sql: `SELECT id AS subject, 'taken ' || updated_at AS detail FROM take_backs
+      WHERE state = 'taken' AND updated_at < now() - interval '5 minutes'`,
+  },
 ];

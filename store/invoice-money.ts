@@ -32,7 +32,8 @@ export async function readInvoiceMoney(db: Reader, invoice: Invoice): Promise<In
     db,
     `WITH p AS (
         SELECT id, amount_minor, state FROM payments
-        WHERE subscriber_id = :subscriber AND starts_with(business_key, 'invoice:' || :id || ':')),
+        WHERE subscriber_id = :subscriber AND (starts_with(business_key, 'invoice:' || :id || ':')
+          OR id = (SELECT payment_id FROM top_ups WHERE invoice_id = :id))),
       n AS (SELECT total_minor, due_reduced_minor FROM credit_notes WHERE invoice_id = :id)
      SELECT (SELECT coalesce(sum(total_minor), 0)::numeric(38,0) FROM n) AS credited,
        (SELECT coalesce(sum(due_reduced_minor), 0)::numeric(38,0) FROM n) AS reduced,

@@ -101,6 +101,22 @@ export async function listPendingRefunds(
   );
 }
 
+/** `number`: of the invoice. */
+export type UnfinishedTakeBack = { readonly takeBackId: string; readonly number: string };
+
+/** Take-backs begun before `before` whose end is not known, the oldest first. */
+export async function listPendingTakeBacks(
+  db: Reader,
+  page: { readonly before: Date; readonly limit: number },
+): Promise<readonly UnfinishedTakeBack[]> {
+  return selectRows<UnfinishedTakeBack>(
+    db,
+    `SELECT k.id AS "takeBackId", i.number FROM take_backs k JOIN invoices i ON i.id = k.invoice_id
+     WHERE k.state IN ('taking', 'taken') AND k.created_at < ? ORDER BY k.created_at, k.id LIMIT ?`,
+    [page.before, page.limit],
+  );
+}
+
 /** Periods that are over and whose invoice is not issued and does not wait as a draft, and invoices whose collection has failed: for metrics. */
 export async function countUnfinished(
   db: Reader,

@@ -15,6 +15,7 @@ export const workflowTypes = {
   payment: 'payment',
   topUp: 'topUp',
   refund: 'refund',
+  takeBack: 'takeBack',
 } as const;
 
 export const workflowIds = {
@@ -25,6 +26,7 @@ export const workflowIds = {
   payment: (paymentId: string) => `pay/${paymentId}`,
   topUp: (topUpId: string) => `topup/${topUpId}`,
   refund: (refundId: string) => `refund/${refundId}`,
+  takeBack: (takeBackId: string) => `takeback/${takeBackId}`,
 } as const;
 
 /** Custom search attributes, registered when the stack starts. */
@@ -58,6 +60,7 @@ export type PeriodCloseInput = {
 };
 export type CollectionInput = { readonly v: 1; readonly invoiceId: string };
 export type RefundInput = { readonly v: 1; readonly refundId: string };
+export type TakeBackInput = { readonly v: 1; readonly takeBackId: string };
 export type PaymentInput = { readonly v: 1; readonly paymentId: string };
 
 /** `staticSummary` of a workflow: the line that the Temporal UI's list shows beside its id. */
@@ -69,6 +72,7 @@ export const summaries = {
   collection: (of: { readonly number: string }) => brief(`Collect ${of.number}`),
   payment: (of: { readonly what: string }) => brief(`Pay ${of.what}`),
   refund: (of: { readonly number: string }) => brief(`Refund of ${of.number}`),
+  takeBack: (of: { readonly number: string }) => brief(`Take credits of ${of.number} back`),
   topUp: (of: { readonly subscriberName: string; readonly credits: string }) =>
     brief(`${of.subscriberName} buys ${of.credits} credits`),
 } as const;
@@ -146,6 +150,10 @@ export type RefundResult = {
   readonly state: 'succeeded' | 'failed';
   readonly failureCode?: string;
 };
+/** Result of a take-back: `refused` gave nothing, for nothing was left that money is given for. */
+export type TakeBackResult =
+  | { readonly state: 'credited'; readonly creditNoteId: string }
+  | { readonly state: 'refused' };
 /** Result of a payment. */
 export type PaymentResult =
   | { readonly state: 'succeeded' | 'canceled' }

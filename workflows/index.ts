@@ -4,4 +4,5 @@ export { payment } from './payment.ts';
 export { periodClose } from './period-close.ts';
 export { refund } from './refund.ts';
 export { subscription } from './subscription.ts';
+export { takeBack } from './take-back.ts';
 export { topUp } from './top-up.ts';

@@ -2,7 +2,14 @@
 import { z } from 'zod';
 
 import type { CreditRequest } from '../../billing/credit-note.ts';
-import { formatAmount, formatMoney, parseAmount, placesOf } from '../../billing/money.ts';
+import { formatCredits } from '../../billing/credits.ts';
+import {
+  type Currency,
+  formatAmount,
+  formatMoney,
+  parseAmount,
+  placesOf,
+} from '../../billing/money.ts';
 import {
   type CreditNoteLineRead,
   type CreditNoteRead,
@@ -21,7 +28,7 @@ import { summaries } from '../../workflows/contracts.ts';
 import type { Call } from '../call.ts';
 import { decimal, flag, lines, listOf, object, oneOf, pageQuery, reference } from '../fields.ts';
 import { ApiProblem, fieldProblem, notFound } from '../problems.ts';
-import { operators, readers, route, type Route } from '../route.ts';
+import { type Answer, operators, readers, route, type Route } from '../route.ts';
 import { paymentInProgress, requireInvoice, tellCollection } from './invoice-actions.ts';
 import { storedCurrency } from './invoice-shapes.ts';
 import {
@@ -35,6 +42,7 @@ import {
   wireInstant,
 } from './shared.ts';
 import { subscriberIdOf } from './subscribers.ts';
+import { TakeBack, takeBackExample, takeCreditsBack } from './take-backs.ts';
 
 const reasons = [
   'duplicate',
@@ -89,6 +97,10 @@ const CreditNote = z
         text: z.string(),
       })
       .nullable(),
+    credits_taken_back: z
+      .strictObject({ credits: z.string(), unit: z.string() })
+      .nullable()
+      .meta({ description: 'Of the invoice of a top-up: what the subscriber no longer has.' }),
     total_text: z.string(),
     html_path: z.string(),
     pdf_path: z.string(),
@@ -124,6 +136,7 @@ const example = {
   to_balance: '10.00',
   refunded: '0.00',
   refund: null,
+  credits_taken_back: null,
   total_text: '$10.00',
   html_path: '/api/v1/credit_notes/cn_5h2k9x0q7w3m1n8b4v6c2z.html',
   pdf_path: '/api/v1/credit_notes/cn_5h2k9x0q7w3m1n8b4v6c2z.pdf',
@@ -166,6 +179,10 @@ function toWire(
       row.refund_state === null
         ? null
         : { state: row.refund_state, failure_code: row.refund_failure_code, text: refundText(row) },
+    credits_taken_back:
+      row.credits_micro === null || row.credit_unit === null
+        ? null
+        : { credits: formatCredits(row.credits_micro), unit: row.credit_unit },
     total_text: formatMoney(row.total_minor, currency),
     html_path: `/api/v1/credit_notes/${row.id}.html`,
     pdf_path: `/api/v1/credit_notes/${row.id}.pdf`,
@@ -192,18 +209,25 @@ function refundText(row: CreditNoteRead): string {
 function requestOf(
   given: {
     readonly full?: boolean | undefined;
+    readonly amount?: string | undefined;
     readonly lines?: readonly { readonly line_id: string; readonly amount: string }[] | undefined;
   },
   invoice: InvoiceRead,
   invoiceLines: readonly InvoiceLineRead[],
 ): CreditRequest {
-  const isFull = given.full === true;
-  if (isFull === (given.lines !== undefined)) {
-    throw fieldProblem('full', 'or lines must be given, one of the two');
+  const ways = [given.full === true, given.amount !== undefined, given.lines !== undefined];
+  if (ways.filter(Boolean).length !== 1) {
+    throw fieldProblem('full', 'or amount, or lines must be given, one of the three');
   }
-  if (isFull || given.lines === undefined) return { kind: 'full' };
-  if (given.lines.length === 0) throw fieldProblem('lines', 'must name a line');
   const currency = storedCurrency(invoice.currency);
+  if (given.amount !== undefined) {
+    if (invoiceLines.length !== 1) {
+      throw fieldProblem('amount', 'fits an invoice of one line; name lines of this one');
+    }
+    return { kind: 'lines', amounts: new Map([[0, minorOf('amount', given.amount, currency)]]) };
+  }
+  if (given.lines === undefined) return { kind: 'full' };
+  if (given.lines.length === 0) throw fieldProblem('lines', 'must name a line');
   const amounts = new Map<number, bigint>();
   for (const [index, { line_id, amount }] of given.lines.entries()) {
     const line = invoiceLines.find(({ id }) => id === line_id);
@@ -214,16 +238,15 @@ function requestOf(
     if (amounts.has(line.position)) {
       throw fieldProblem(`lines[${index}].line_id`, 'is named twice');
     }
-    const minor = parseAmount(amount, currency);
-    if (minor === null) {
-      throw fieldProblem(
-        `lines[${index}].amount`,
-        `must have at most ${placesOf(currency)} places in ${currency}`,
-      );
-    }
-    amounts.set(line.position, minor);
+    amounts.set(line.position, minorOf(`lines[${index}].amount`, amount, currency));
   }
   return { kind: 'lines', amounts };
+}
+
+function minorOf(field: string, amount: string, currency: Currency): bigint {
+  const minor = parseAmount(amount, currency);
+  if (minor !== null) return minor;
+  throw fieldProblem(field, `must have at most ${placesOf(currency)} places in ${currency}`);
 }
 
 function refusal(
@@ -258,11 +281,6 @@ function refusal(
           ? `${name} is a draft: it is not final yet, so correct what it is made of and refresh it.`
           : `${name} is void: nothing of it counts any more.`,
       );
-    case 'top_up_invoice':
-      return new ApiProblem(
-        'invoice_state',
-        `${name} sold credits, of which some may be spent: such an invoice is not credited. Give other credits (POST /api/v1/subscribers/${invoice.subscriber_id}/grants), or pay the money back outside.`,
-      );
     case 'payment_in_progress':
       return paymentInProgress(invoice);
     case 'nothing_to_refund':
@@ -283,7 +301,9 @@ const create = route({
   summary: 'Credit an invoice',
   description: `All that is left of it, or amounts of its lines; discounts and taxes of the lines go with them. The total is first taken off
 what is still due; the rest goes to the account balance, or back to where the payment came from. A refund that the payment provider does
-not make becomes account balance.`,
+not make becomes account balance. Of the invoice of a top-up only credits that are neither spent nor held are given back: they are
+taken back first, as many as the amount paid for (full: all that are left), and the note is for what they cost. While that takes
+its time the answer is 202 with the take-back; GET /take_backs/{id} then names the note.`,
   roles: operators,
   body: object({
     full: flag().optional().meta({ description: 'All that is left of every line.' }),
@@ -295,6 +315,7 @@ not make becomes account balance.`,
       500,
       'Instead of full.',
     ).optional(),
+    amount: decimal('Instead of full, of an invoice of one line, before its discounts.').optional(),
     reason: oneOf(reasons),
     memo: lines(1000, 'Printed on the credit note.').optional(),
     refund_to: oneOf(
@@ -310,13 +331,26 @@ not make becomes account balance.`,
   answers: answers(
     201,
     { description: 'Credited.', schema: CreditNote, example },
-    { 202: { description: 'Credited; its refund is under way.', schema: CreditNote, example } },
+    {
+      202: {
+        description: 'Credited, its refund is under way; or credits are being taken back for it.',
+        schema: z.union([CreditNote, TakeBack]).meta({ id: 'CreditNoteOrTakeBack' }),
+        example: takeBackExample,
+      },
+    },
   ),
-  problems: ['invoice_state', 'credit_too_large', 'nothing_to_refund', 'payment_in_progress'],
+  problems: [
+    'invoice_state',
+    'credit_too_large',
+    'nothing_to_refund',
+    'payment_in_progress',
+    'take_back_in_progress',
+  ],
   handle: async (call, { body }) => {
     const invoice = await requireInvoice(call);
     const invoiceLines = await listInvoiceLines(call.db, [invoice.id]);
     const request = requestOf(body, invoice, invoiceLines);
+    if (invoice.kind === 'top_up') return creditTopUp(call, { invoice, request, body });
     const issued = await call.begin(async (tx, now) => {
       const result = await issueCreditNote(tx, {
         invoiceId: invoice.id,
@@ -349,6 +383,35 @@ not make becomes account balance.`,
     return { status: note.refund?.state === 'pending' ? 202 : 201, body: note };
   },
 });
+
+/** Its credits are taken back first; the note is for what they cost. */
+async function creditTopUp(
+  call: Call,
+  of: {
+    readonly invoice: InvoiceRead;
+    readonly request: CreditRequest;
+    readonly body: {
+      readonly reason: (typeof reasons)[number];
+      readonly memo?: string | undefined;
+      readonly refund_to?: 'balance' | 'payment_method' | undefined;
+    };
+  },
+): Promise<Answer> {
+  const { invoice, request, body } = of;
+  const minor = request.kind === 'full' ? null : (request.amounts.get(0) ?? 0n);
+  if (minor !== null && minor <= 0n) throw fieldProblem('amount', 'must be above 0');
+  const answer = await takeCreditsBack(call, invoice, {
+    wish: minor === null ? { kind: 'all' } : { kind: 'amount', minor },
+    reason: body.reason,
+    memo: body.memo,
+    to: body.refund_to === 'payment_method' ? 'refund' : 'balance',
+  });
+  if (answer.kind === 'pending') return { status: 202, body: answer.body };
+  const issued = await requireCreditNote(call, answer.creditNoteId);
+  if (issued.refund_id !== null) await refund(call, issued.refund_id, issued.number);
+  const note = await readNote(call, issued.id);
+  return { status: note.refund?.state === 'pending' ? 202 : 201, body: note };
+}
 
 /** The reconciler starts what is not started here. */
 async function refund(call: Call, refundId: string, number: string): Promise<void> {

@@ -7,6 +7,7 @@ import {
   type RefundInput,
   type SubscriptionInput,
   summaries,
+  type TakeBackInput,
   taskQueues,
   type TopUpInput,
   workflowIds,
@@ -17,7 +18,13 @@ type Start = {
   readonly type: string;
   readonly workflowId: string;
   readonly staticSummary: string;
-  readonly input: SubscriptionInput | PeriodCloseInput | CollectionInput | TopUpInput | RefundInput;
+  readonly input:
+    | SubscriptionInput
+    | PeriodCloseInput
+    | CollectionInput
+    | TopUpInput
+    | RefundInput
+    | TakeBackInput;
   /** What moves money runs once for its id, and again only when an operator has terminated it before its end. */
   readonly reuse: 'ALLOW_DUPLICATE' | 'ALLOW_DUPLICATE_FAILED_ONLY';
 };
@@ -82,6 +89,14 @@ function startOf(request: WorkflowRequest): Start {
         workflowId: workflowIds.refund(request.refundId),
         staticSummary: summaries.refund(request.summary),
         input: { v: 1, refundId: request.refundId },
+        reuse: 'ALLOW_DUPLICATE_FAILED_ONLY',
+      };
+    case 'takeBack':
+      return {
+        type: workflowTypes.takeBack,
+        workflowId: workflowIds.takeBack(request.takeBackId),
+        staticSummary: summaries.takeBack(request.summary),
+        input: { v: 1, takeBackId: request.takeBackId },
         reuse: 'ALLOW_DUPLICATE_FAILED_ONLY',
       };
     case 'topUp':

@@ -319,7 +319,7 @@ describe('admin › what is done with invoices', () => {
       assert.match((await ofLines(twice, twice)).text, /is named twice/);
       assert.match((await ofLines()).text, /must name a line/);
       const neither = await act(invoice, 'credit_notes', { reason: 'other' });
-      assert.match(neither.text, /one of the two/);
+      assert.match(neither.text, /one of the three/);
       await act(invoice, 'mark_paid');
       const none = await act(invoice, 'credit_notes', {
         ...{ full: true, reason: 'other', refund_to: 'payment_method' },

@@ -62,6 +62,7 @@ export const awayEngine: WorkflowEngine = {
   retryNow: () => Promise.reject(awayError()),
   invoiceChanged: () => Promise.reject(awayError()),
   refund: () => Promise.reject(awayError()),
+  takeBack: () => Promise.reject(awayError()),
   close: () => Promise.resolve(),
 };
 function awayError(): Error {

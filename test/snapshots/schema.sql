@@ -875,6 +875,49 @@ TABLE subscriptions
   CONSTRAINT subscriptions_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
   CREATE UNIQUE INDEX one_live_subscription_per_product ON public.subscriptions USING btree (subscriber_id, product_id) WHERE (state <> 'canceled'::text)
 
+TABLE take_backs
+  id text NOT NULL
+  environment text NOT NULL
+  subscriber_id text NOT NULL
+  invoice_id text NOT NULL
+  grant_id text NOT NULL
+  business_key text NOT NULL
+  asked_micro bigint NOT NULL
+  asked_minor bigint
+  reason text NOT NULL
+  memo text
+  refund_to text NOT NULL
+  actor text NOT NULL
+  state text NOT NULL
+  taken_micro bigint
+  credited_minor bigint
+  credit_note_id text
+  created_at timestamp with time zone NOT NULL DEFAULT now()
+  updated_at timestamp with time zone NOT NULL DEFAULT now()
+  CONSTRAINT take_backs_asked_micro_check CHECK ((asked_micro > 0))
+  CONSTRAINT take_backs_asked_minor_check CHECK ((asked_minor > 0))
+  CONSTRAINT take_backs_business_key_key UNIQUE (business_key)
+  CONSTRAINT take_backs_check CHECK (((taken_micro >= 0) AND (taken_micro <= asked_micro)))
+  CONSTRAINT take_backs_check1 CHECK ((((state = 'taking'::text) = (taken_micro IS NULL)) AND ((taken_micro IS NULL) = (credited_minor IS NULL))))
+  CONSTRAINT take_backs_check2 CHECK (((state = 'refused'::text) = ((taken_micro IS NOT NULL) AND (taken_micro = 0))))
+  CONSTRAINT take_backs_check3 CHECK (((taken_micro > 0) = (credited_minor > 0)))
+  CONSTRAINT take_backs_check4 CHECK (((state = 'credited'::text) = (credit_note_id IS NOT NULL)))
+  CONSTRAINT take_backs_credit_note_id_fkey FOREIGN KEY (credit_note_id) REFERENCES credit_notes(id)
+  CONSTRAINT take_backs_credit_note_id_key UNIQUE (credit_note_id)
+  CONSTRAINT take_backs_credited_minor_check CHECK ((credited_minor >= 0))
+  CONSTRAINT take_backs_environment_check CHECK ((environment = ANY (ARRAY['test'::text, 'live'::text])))
+  CONSTRAINT take_backs_grant_id_fkey FOREIGN KEY (grant_id) REFERENCES grants(id)
+  CONSTRAINT take_backs_id_check CHECK ((id ~ '^tkb_[0-9a-z]{22}$'::text))
+  CONSTRAINT take_backs_invoice_id_fkey FOREIGN KEY (invoice_id) REFERENCES invoices(id)
+  CONSTRAINT take_backs_pkey PRIMARY KEY (id)
+  CONSTRAINT take_backs_reason_check CHECK ((reason = ANY (ARRAY['duplicate'::text, 'mistake'::text, 'service_issue'::text, 'goodwill'::text, 'cancellation'::text, 'other'::text])))
+  CONSTRAINT take_backs_refund_to_check CHECK ((refund_to = ANY (ARRAY['balance'::text, 'refund'::text])))
+  CONSTRAINT take_backs_state_check CHECK ((state = ANY (ARRAY['taking'::text, 'taken'::text, 'credited'::text, 'refused'::text])))
+  CONSTRAINT take_backs_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
+  CREATE UNIQUE INDEX one_take_back_at_a_time ON public.take_backs USING btree (grant_id) WHERE (state = ANY (ARRAY['taking'::text, 'taken'::text]))
+  CREATE INDEX take_backs_by_grant ON public.take_backs USING btree (grant_id)
+  CREATE INDEX take_backs_by_invoice ON public.take_backs USING btree (invoice_id, created_at)
+
 TABLE tax_rates
   id text NOT NULL
   environment text NOT NULL

@@ -16,10 +16,12 @@ import { recordRefund } from '../../store/refunds.ts';
 import { selectRow } from '../../store/query.ts';
 import { registerShards } from '../../store/slots.ts';
 import { openCursor } from '../../store/stream-cursors.ts';
+import { beginTakeBack, creditTakeBack } from '../../store/take-backs.ts';
 import { grantCredits } from '../../store/wallets.ts';
 import { usageFact } from '../drain/drainer-fixture.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 import { type Party, seedParty, seedWorld, type World, write } from './fixture.ts';
+import { shardAnswers } from './top-up-stage.ts';
 
 const DAY_MS = 86_400_000;
 const NOW = Date.now();
@@ -433,6 +435,37 @@ const faults: readonly Fault[] = [
     `UPDATE periods p SET start_at = o.at, end_at = o.at, interval_start_at = o.at, interval_end_at = o.at
     FROM (SELECT now() - interval '35 days 3 hours' AS at) o WHERE p.is_late AND p.state = 'open'`,
   ],
+  [
+    'I46',
+    'credits that a shard took for nothing',
+    "UPDATE core_log SET taken_micro = taken_micro + 1 WHERE business_key LIKE 'take_back:%' AND verb = 'debit'",
+  ],
+  [
+    'I46',
+    'a rest that the shard never got back',
+    "UPDATE core_log SET business_key = 'lost' WHERE business_key LIKE 'take_back:%:rest'",
+  ],
+  [
+    'I46',
+    'credits that were taken back and not posted',
+    "UPDATE ledger_txns SET kind = 'x' WHERE kind = 'debit'",
+  ],
+  [
+    'I47',
+    'money for credits that stay',
+    "UPDATE take_backs SET state = 'taken', credit_note_id = NULL",
+  ],
+  ['I47', 'more money than the credits cost', 'UPDATE take_backs SET taken_micro = 1'],
+  [
+    'I47',
+    'credits that are back in their grant',
+    "UPDATE grants SET remaining_micro = amount_micro WHERE id = ':bought'",
+  ],
+  [
+    'I48',
+    'credits that were taken and never given money for',
+    "UPDATE take_backs SET state = 'taken', credit_note_id = NULL, updated_at = now() - interval '6 minutes'",
+  ],
 ];
 
 describe('store/invariants', () => {
@@ -590,6 +623,7 @@ async function seedSound(db: Db): Promise<Record<string, string>> {
     "SELECT seq FROM core_log WHERE verb = 'debit'",
   );
   await drain(db, [{ kind: 'debit', ...fact, coreSeq: Number(debit?.seq), takenMicro: 400_000 }]);
+  await takeBackHalf(db, bought);
   return {
     sbr: party.subscriberId,
     stranger: stranger.subscriberId,
@@ -740,6 +774,24 @@ function buy(db: Db, party: Party): Promise<string> {
     });
     return grantId;
   });
+}
+
+/** Half of what was bought goes back; the shard has a little less, of which a part pays for no cent. */
+async function takeBackHalf(db: Db, grantId: string): Promise<void> {
+  const takeBackId = await write(db, async (tx) => {
+    const { invoice_id: invoiceId } = await tx('top_ups')
+      .join('grants', 'grants.payment_id', 'top_ups.payment_id')
+      .where({ 'grants.id': grantId })
+      .first('top_ups.invoice_id');
+    const begun = await beginTakeBack(tx, {
+      ...{ invoiceId, businessKey: 'half', wish: { kind: 'amount', minor: 100n } },
+      ...{ reason: 'goodwill', to: 'balance', actor: 'test', onShard: null },
+    });
+    return begun.kind === 'begun' ? begun.takeBackId : assert.fail(begun.code);
+  });
+  await shardAnswers(db, takeBackId, () => 995_000n);
+  const end = await write(db, (tx) => creditTakeBack(tx, takeBackId, new Date()));
+  assert.equal(end.kind, 'credited');
 }
 
 /** Closes the first period, which has one call in it. */

@@ -15,6 +15,7 @@ import { issueCreditNote } from '../../store/credit-notes.ts';
 import { inTransaction } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';
 import { listPeriods, type Period } from '../../store/periods.ts';
+import { beginTakeBack } from '../../store/take-backs.ts';
 import { createTopUp } from '../../store/top-ups.ts';
 import { ensureWallet } from '../../store/wallets.ts';
 import {
@@ -23,7 +24,8 @@ import {
   taskQueues,
   workflowIds,
 } from '../../workflows/contracts.ts';
-import { refund, topUp } from '../../workflows/index.ts';
+import { refund, takeBack, topUp } from '../../workflows/index.ts';
+import { buyCredits, shardAnswers } from '../store/top-up-stage.ts';
 import { mochaHooks } from '../support/at-end.ts';
 import { timeSkipping } from '../support/temporal.ts';
 import {
@@ -79,6 +81,7 @@ async function main(environment: TestWorkflowEnvironment, rig: Rig): Promise<voi
   await recordTopUps(environment, rig);
   await recordPlanChanges(environment, rig);
   await recordRefund(environment, rig, invoice.id);
+  await recordTakeBacks(environment, rig);
 }
 
 async function started(
@@ -191,6 +194,31 @@ async function recordRefund(
   });
   await whileTimePasses(environment, handle.result());
   await save(handle, 'refund', 'succeeded');
+}
+
+/** Credits of a top-up are taken back for money, after the shard has been waited for; and once there are none. */
+async function recordTakeBacks(environment: TestWorkflowEnvironment, rig: Rig): Promise<void> {
+  for (const scenario of ['credited', 'refused'] as const) {
+    const subscriberId = await seedSubscriber(rig.db, 'card_ok');
+    const { invoiceId } = await buyCredits(rig.db, subscriberId, { credits: 100, minor: 1000n });
+    const begun = await inTransaction(rig.db, (tx) =>
+      beginTakeBack(tx, {
+        ...{ invoiceId, businessKey: `note:${invoiceId}`, wish: { kind: 'all' }, to: 'refund' },
+        ...{ reason: 'goodwill', actor: 'record', onShard: null },
+      }),
+    );
+    if (begun.kind === 'refused') throw new Error(begun.code);
+    const { takeBackId } = begun;
+    const handle = await rig.client.workflow.start(takeBack, {
+      workflowId: workflowIds.takeBack(takeBackId),
+      taskQueue: taskQueues.workflows,
+      args: [{ v: 1, takeBackId }],
+    });
+    await environment.sleep('5 seconds');
+    await shardAnswers(rig.db, takeBackId, (wanted) => (scenario === 'credited' ? wanted : 0n));
+    await whileTimePasses(environment, handle.result());
+    await save(handle, 'takeBack', scenario);
+  }
 }
 
 async function recordDunning(environment: TestWorkflowEnvironment, rig: Rig): Promise<void> {

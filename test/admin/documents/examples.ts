@@ -395,8 +395,11 @@ export function creditNote(changes: Partial<CreditNoteRead> = {}): CreditNoteRea
     due_reduced_minor: 3000n,
     balance_minor: 0n,
     refund_minor: 927n,
+    refund_id: 'ref_0000000000000000000000',
     refund_state: 'pending',
     refund_failure_code: null,
+    credits_micro: null,
+    credit_unit: null,
     document: {
       v: 1,
       subscriber: { ...document.subscriber, ...german.subscriber },
