@@ -62,6 +62,9 @@ export type Words = {
   readonly workings: {
     /** What an interval that is billed in parts cost so far, and what of it was billed before. */
     readonly billedBefore: (total: string, before: string) => string;
+    /** The bound that a line brings a charge to. */
+    readonly atLeast: (amount: string) => string;
+    readonly atMost: (amount: string) => string;
   };
   readonly notes: {
     readonly draft: string;
@@ -131,7 +134,11 @@ const en: Words = {
     givenToBalance: 'Added to the account balance',
     refunded: 'Paid back',
   },
-  workings: { billedBefore: (total, before) => `${total} so far − ${before} billed before` },
+  workings: {
+    billedBefore: (total, before) => `${total} so far − ${before} billed before`,
+    atLeast: (amount) => `at least ${amount}`,
+    atMost: (amount) => `at most ${amount}`,
+  },
   notes: {
     draft: 'This is a draft: its amounts may still change.',
     void: 'This invoice is void: nothing is owed for it.',
@@ -204,6 +211,8 @@ const de: Words = {
   },
   workings: {
     billedBefore: (total, before) => `${total} bisher − ${before} schon berechnet`,
+    atLeast: (amount) => `mindestens ${amount}`,
+    atMost: (amount) => `höchstens ${amount}`,
   },
   notes: {
     draft: 'Dies ist ein Entwurf: Die Beträge können sich noch ändern.',
@@ -277,6 +286,8 @@ const fr: Words = {
   },
   workings: {
     billedBefore: (total, before) => `${total} à ce jour − ${before} déjà facturé`,
+    atLeast: (amount) => `au moins ${amount}`,
+    atMost: (amount) => `au plus ${amount}`,
   },
   notes: {
     draft: 'Ceci est un brouillon\u00a0: les montants peuvent encore changer.',
@@ -350,6 +361,8 @@ const es: Words = {
   },
   workings: {
     billedBefore: (total, before) => `${total} hasta ahora − ${before} ya facturado`,
+    atLeast: (amount) => `al menos ${amount}`,
+    atMost: (amount) => `como máximo ${amount}`,
   },
   notes: {
     draft: 'Es un borrador: los importes todavía pueden cambiar.',
@@ -422,7 +435,11 @@ const ja: Words = {
     givenToBalance: '残高に追加',
     refunded: '返金',
   },
-  workings: { billedBefore: (total, before) => `累計 ${total} − 請求済み ${before}` },
+  workings: {
+    billedBefore: (total, before) => `累計 ${total} − 請求済み ${before}`,
+    atLeast: (amount) => `${amount} 以上`,
+    atMost: (amount) => `${amount} 以下`,
+  },
   notes: {
     draft: 'これは下書きです。金額は変わることがあります。',
     void: 'この請求書は無効です。お支払いは不要です。',

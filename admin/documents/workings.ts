@@ -15,6 +15,8 @@ export type Hand = {
 
 type Details = InvoiceLineRead['details'];
 type UsageDetails = Extract<Details, { readonly tiers: unknown }>;
+type BoundDetails = Extract<Details, { readonly bound_minor: string }>;
+type CommitmentDetails = Extract<Details, { readonly commitment_minor: string }>;
 
 const microPlaces = 6;
 
@@ -31,13 +33,32 @@ export function workingsOf(line: InvoiceLineRead, hand: Hand): readonly string[]
     case 'flat':
       return line.quantity === 1n ? [] : simpleProduct(line, 0, hand);
     case 'minimum':
-      return details.minimum_part === undefined ? [] : partWorkings(details.minimum_part, hand);
     case 'maximum':
+      return boundWorkings(details, hand);
     case 'commitment':
-      return [];
+      return [
+        `${commitmentText(details, hand)} − ${hand.formats.money(BigInt(details.spent_minor))}`,
+      ];
     default:
       return details satisfies never;
   }
+}
+
+function boundWorkings(details: BoundDetails, hand: Hand): readonly string[] {
+  const { words, formats } = hand;
+  const part = details.minimum_part === undefined ? [] : partWorkings(details.minimum_part, hand);
+  if (words.language === 'en') return part;
+  const bound = formats.money(BigInt(details.bound_minor));
+  const { atLeast, atMost } = words.workings;
+  return [...part, details.model === 'minimum' ? atLeast(bound) : atMost(bound)];
+}
+
+function commitmentText(
+  { commitment_minor: basis_minor, numerator, denominator }: CommitmentDetails,
+  hand: Hand,
+): string {
+  const [part] = partWorkings({ basis_minor, numerator, denominator }, hand);
+  return part ?? hand.formats.money(BigInt(basis_minor));
 }
 
 function partWorkings(
@@ -88,27 +109,32 @@ function singleProduct(
   return packages.isInteger() ? packages : null;
 }
 
-/** One row for each tier that was entered, where there are several or they cost more than their units. */
+/** One row for each tier that was entered; of a single one the English description says it. */
 function tierRows(details: UsageDetails, hand: Hand): readonly string[] {
-  const { formats } = hand;
   const entered = details.tiers.filter(
     ({ quantity, amount }) => !decimal(quantity).isZero() || !decimal(amount).isZero(),
   );
-  if (entered.length < 2) return [];
-  return entered.map((tier) => {
-    const fee = decimal(tier.flat_fee);
-    const units = product(decimal(tier.quantity), tier.unit_price, hand);
-    const plus = fee.isZero() ? '' : ` + ${formats.price(tier.flat_fee)}`;
-    // A percentage or a step is no product of its units: then the amount is all that is said.
-    const isProduct = decimal(tier.quantity)
-      .times(decimal(tier.unit_price))
-      .plus(fee)
-      .eq(decimal(tier.amount));
-    const amount = formats.price(tier.amount);
-    return isProduct
-      ? `${units}${plus} = ${amount}`
-      : `${formats.quantity(tier.quantity)}: ${amount}`;
-  });
+  if (entered.length < 2 && hand.words.language === 'en') return [];
+  return entered.map((tier) => tierRow(tier, details, hand));
+}
+
+function tierRow(tier: UsageDetails['tiers'][number], { model }: UsageDetails, hand: Hand): string {
+  const { formats } = hand;
+  const fee = decimal(tier.flat_fee);
+  const quantity = decimal(tier.quantity);
+  const amount = formats.price(tier.amount);
+  const isProduct = quantity.times(decimal(tier.unit_price)).plus(fee).eq(decimal(tier.amount));
+  // A step has one price however many units it holds, and of packages only the begun ones count.
+  if (model === 'stairstep' || !isProduct) return `${formats.quantity(tier.quantity)}: ${amount}`;
+  const units =
+    model === 'percentage'
+      ? `${formats.quantity(tier.quantity)} × ${formats.percent(percentText(tier.unit_price))}`
+      : product(quantity, tier.unit_price, hand);
+  return `${units}${fee.isZero() ? '' : ` + ${formats.price(tier.flat_fee)}`} = ${amount}`;
+}
+
+function percentText(fraction: string): string {
+  return plainText(decimal(fraction).times(100));
 }
 
 function billedBefore(details: UsageDetails, { words, formats }: Hand): readonly string[] {

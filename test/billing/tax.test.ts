@@ -7,6 +7,7 @@ import {
   taxLabel,
   taxOn,
   type Taxation,
+  type TaxLine,
   type TaxRate,
   withTaxOfThen,
 } from '../../billing/tax.ts';
@@ -16,7 +17,7 @@ const vat: TaxRate = { name: 'VAT', percent: '19' };
 const reduced: TaxRate = { name: 'VAT', percent: '7' };
 const city: TaxRate = { name: 'City', percent: '1' };
 const line = (chargeId: string, amountMinor: bigint) => ({ chargeId, amountMinor });
-const rows = (taxes: ReturnType<typeof taxBreakdown>) =>
+const rows = (taxes: readonly TaxLine[]) =>
   taxes.map((tax) => [taxLabel(tax), tax.baseMinor, tax.amountMinor] as const);
 
 describe('billing/tax › breakdown', () => {
