@@ -1,3 +1,4 @@
+import { codes, type Currency, marks } from './currencies.ts';
 import { decimal, type Decimal, decimalOf, Exact, grouped, plainText, tenTo } from './decimal.ts';
 
 /** An amount of money: an integer of the currency's smallest unit (cents, yen, fils). Its currency stands beside it. */
@@ -15,82 +16,27 @@ export const minorMax: Minor = 999_999_999_999_999n;
 export const unitPricePlacesMax = 12;
 const unitPriceIntegerDigitsMax = 15;
 
-/**
- * ISO 4217: how many decimals an amount has, and how people see it.
- * `mark` is put before the number; a mark of letters only (an ISO code) is followed by a space.
- */
-const table = {
-  AED: { places: 2, mark: 'AED' },
-  ARS: { places: 2, mark: 'ARS' },
-  AUD: { places: 2, mark: 'A$' },
-  BGN: { places: 2, mark: 'BGN' },
-  BHD: { places: 3, mark: 'BHD' },
-  BRL: { places: 2, mark: 'R$' },
-  CAD: { places: 2, mark: 'CA$' },
-  CHF: { places: 2, mark: 'CHF' },
-  CLP: { places: 0, mark: 'CLP' },
-  CNY: { places: 2, mark: 'CN¥' },
-  COP: { places: 2, mark: 'COP' },
-  CZK: { places: 2, mark: 'CZK' },
-  DKK: { places: 2, mark: 'DKK' },
-  EGP: { places: 2, mark: 'EGP' },
-  EUR: { places: 2, mark: '€' },
-  GBP: { places: 2, mark: '£' },
-  HKD: { places: 2, mark: 'HK$' },
-  HUF: { places: 2, mark: 'HUF' },
-  IDR: { places: 2, mark: 'IDR' },
-  ILS: { places: 2, mark: '₪' },
-  INR: { places: 2, mark: '₹' },
-  ISK: { places: 0, mark: 'ISK' },
-  JOD: { places: 3, mark: 'JOD' },
-  JPY: { places: 0, mark: '¥' },
-  KES: { places: 2, mark: 'KES' },
-  KRW: { places: 0, mark: '₩' },
-  KWD: { places: 3, mark: 'KWD' },
-  MAD: { places: 2, mark: 'MAD' },
-  MXN: { places: 2, mark: 'MX$' },
-  MYR: { places: 2, mark: 'MYR' },
-  NGN: { places: 2, mark: 'NGN' },
-  NOK: { places: 2, mark: 'NOK' },
-  NZD: { places: 2, mark: 'NZ$' },
-  OMR: { places: 3, mark: 'OMR' },
-  PEN: { places: 2, mark: 'PEN' },
-  PHP: { places: 2, mark: '₱' },
-  PKR: { places: 2, mark: 'PKR' },
-  PLN: { places: 2, mark: 'PLN' },
-  RON: { places: 2, mark: 'RON' },
-  RSD: { places: 2, mark: 'RSD' },
-  SAR: { places: 2, mark: 'SAR' },
-  SEK: { places: 2, mark: 'SEK' },
-  SGD: { places: 2, mark: 'SGD' },
-  THB: { places: 2, mark: 'THB' },
-  TND: { places: 3, mark: 'TND' },
-  TRY: { places: 2, mark: 'TRY' },
-  TWD: { places: 2, mark: 'NT$' },
-  UAH: { places: 2, mark: 'UAH' },
-  UGX: { places: 0, mark: 'UGX' },
-  USD: { places: 2, mark: '$' },
-  UYU: { places: 2, mark: 'UYU' },
-  VND: { places: 0, mark: '₫' },
-  XAF: { places: 0, mark: 'XAF' },
-  XOF: { places: 0, mark: 'XOF' },
-  ZAR: { places: 2, mark: 'ZAR' },
-} as const satisfies Record<string, { readonly places: 0 | 2 | 3; readonly mark: string }>;
+const placesByCode: ReadonlyMap<string, number> = new Map([
+  ...codes[0].map((code) => [code, 0] as const),
+  ...codes[2].map((code) => [code, 2] as const),
+  ...codes[3].map((code) => [code, 3] as const),
+]);
 
-/** An ISO 4217 code that Tollbook can bill in. */
-export type Currency = keyof typeof table;
+export type { Currency } from './currencies.ts';
 
 /** Every currency that can be billed in, in alphabetical order. */
-export const currencies: readonly string[] = Object.keys(table);
+export const currencies: readonly string[] = [...placesByCode.keys()].toSorted();
 
 /** Whether a text is the code of a currency of ours, in upper case. */
 export function isCurrency(text: string): text is Currency {
-  return Object.hasOwn(table, text);
+  return placesByCode.has(text);
 }
 
 /** Decimals of an amount in this currency: 0, 2 or 3. */
 export function placesOf(currency: Currency): number {
-  return table[currency].places;
+  const places = placesByCode.get(currency);
+  if (places === undefined) throw new RangeError(`${currency} is no currency`);
+  return places;
 }
 
 /**
@@ -143,7 +89,7 @@ export function formatUnitPrice(price: string, currency: Currency): string {
 }
 
 function marked(text: string, currency: Currency): string {
-  const { mark } = table[currency];
+  const mark = marks[currency] ?? currency;
   const sign = text.startsWith('-') ? '-' : '';
   const digits = grouped(sign === '' ? text : text.slice(1));
   return `${sign}${mark}${/^[A-Z]+$/.test(mark) ? ' ' : ''}${digits}`;
