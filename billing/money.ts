@@ -128,9 +128,10 @@ export function allocate(total: Minor, weights: readonly bigint[]): Minor[] {
     remainder: (total * weight) % whole,
   }));
   const left = total - parts.reduce((sum, part) => sum + part.floor, 0n);
+  // Sorting leaves parts with equal remainders as they stand: the earlier one comes first.
   const favoured = new Set(
     parts
-      .toSorted((a, b) => Number(b.remainder - a.remainder) || a.index - b.index)
+      .toSorted((a, b) => Number(b.remainder - a.remainder))
       .slice(0, Number(left))
       .map((part) => part.index),
   );

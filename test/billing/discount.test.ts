@@ -90,6 +90,8 @@ describe('billing/discount › discountLines', () => {
     assert.deepEqual(half?.shares, [1_000n, 0n]);
     const [none] = discountLines([line('a', 10n), line('b', -20n)], [coupon(fixed(5n))]);
     assert.deepEqual(none?.shares, [0n, 0n]);
+    const [own] = discountLines([line('a', 10n), line('b', -8n)], [coupon(fixed(10n), ['a'])]);
+    assert.deepEqual(own?.shares, [10n, 0n], 'what another line gives back is not its concern');
   });
 
   it('a coupon for some charges only, or for all but some, leaves the other lines alone', () => {

@@ -1,11 +1,16 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import type { InvoiceDraft } from '../../billing/invoice.ts';
+import {
+  assembleLateInvoice,
+  type InvoiceDraft,
+  type LateInput,
+  type LateUsage,
+} from '../../billing/invoice.ts';
 import { formatAmount } from '../../billing/money.ts';
 import type { Charge, PlanDefinition, Price } from '../../billing/plan.ts';
 import { type UsagePartial } from '../../billing/rate.ts';
 import { taxLabel } from '../../billing/tax.ts';
-import { bill, type Given, january, runOf } from './bill.ts';
+import { bill, feeOf, type Given, january, runOf } from './bill.ts';
 
 const calls = {
   id: 'mtr_calls',
@@ -366,6 +371,82 @@ describe('billing/invoice › parts of an interval', () => {
       ['recurring', 'usage', 'adjustment'],
     );
     assert.equal(draft.lines[2]?.planVersionId, 'pver_0');
+  });
+
+  it('a fee of an interval before names it, and counts towards no commitment of this one', () => {
+    const december = { startMs: Date.UTC(2024, 11, 1), endMs: Date.UTC(2025, 0, 1) };
+    const monthly = {
+      kind: 'recurring',
+      id: 'chg_fee',
+      display_name: 'Monthly fee',
+      amount_minor: '2900',
+    } as const;
+    const before = feeOf(monthly, { isBefore: true, covers: december, planVersionId: 'pver_0' });
+    const draft = bill(plan([monthly]), {
+      fees: [before, feeOf(monthly)],
+      commitment: { commitmentMinor: 10_000n, billedMinor: 0n },
+    });
+    assert.deepEqual(texts(draft), [
+      'Monthly fee, Dec 1 – Dec 31, 2024 29.00',
+      'Monthly fee 29.00',
+      'Commitment, at least $100.00 71.00',
+    ]);
+  });
+
+  describe('of what came in after the end', () => {
+    const december = { startMs: Date.UTC(2024, 11, 1), endMs: Date.UTC(2025, 0, 1) };
+    const late = (quantity: bigint, more: Partial<LateUsage> = {}): LateUsage => ({
+      ...runOf(plan([usageCharge(perCall, { maximum_minor: '5000' })]), {
+        isBegun: true,
+        usage: [{ meterId: calls.id, billedBefore: rows(60_000n), thisPeriod: rows(quantity) }],
+      }),
+      period: december,
+      isLast: true,
+      ...more,
+    });
+    const input = (...all: readonly LateUsage[]): LateInput => ({
+      ...{ currency: 'USD', zone: 'UTC', late: all, coupons: [], balanceMinor: 100n },
+      taxation: { kind: 'exclusive', rates: { general: [{ name: 'VAT', percent: '20' }] } },
+    });
+    const more = runOf(plan([usageCharge(perCall)]), {
+      isBegun: true,
+      usage: [{ meterId: calls.id, billedBefore: [], thisPeriod: rows(2_000n) }],
+    });
+
+    it('an invoice spans the periods that it came in for', () => {
+      const draft = assembleLateInvoice(
+        input({ ...more, period: january, isLast: true }, late(1n)),
+      );
+      assert.ok(draft !== null);
+      assert.deepEqual(
+        [draft.startMs, draft.endMs, draft.periodText],
+        [december.startMs, january.endMs, 'Dec 1, 2024 – Jan 31, 2025'],
+      );
+      assert.deepEqual(
+        draft.lines.map(({ kind, amountMinor }) => [kind, amountMinor]),
+        [
+          ['adjustment', 200n],
+          ['adjustment', 0n],
+        ],
+      );
+      const { subtotalMinor, taxMinor, totalMinor, amountDueMinor } = draft;
+      assert.deepEqual(
+        [subtotalMinor, taxMinor, totalMinor, amountDueMinor],
+        [200n, 40n, 240n, 140n],
+      );
+    });
+
+    it('there is none where what each charge costs more is what its maximum takes off', () => {
+      assert.deepEqual(
+        [late(9_000n), late(1n)].map((one) => assembleLateInvoice(input(one))),
+        [null, null],
+      );
+      assert.equal(assembleLateInvoice(input()), null);
+    });
+
+    it('in another currency is our mistake', () => {
+      assert.throws(() => assembleLateInvoice({ ...input(late(1n)), currency: 'EUR' }), RangeError);
+    });
   });
 
   it('late usage in another currency is our mistake', () => {

@@ -115,6 +115,16 @@ describe('billing/plan-change › lines', () => {
       [charge?.description, charge?.amountMinor],
       ['Pro, less $49.50 (21 of 31 days)', 3_353n],
     );
+    const taken = fee('Pro', 0n, { discountMinor: 9_900n });
+    assert.deepEqual(
+      changeLines(change({ paid: [], next: [taken, fee('Free', 0n)] })).map((line) => [
+        line.description,
+        line.amountMinor,
+        line.covers?.endMs,
+      ]),
+      [['Pro, less $99.00 (21 of 31 days)', 0n, january.endMs]],
+      'its time is billed, though it costs nothing; a fee of nothing has no line',
+    );
     assert.equal(feeAfter(10_000n, { kind: 'fixed', amountMinor: 2_500n }), 7_500n);
     assert.equal(feeAfter(10_000n, null), 10_000n);
   });

@@ -220,6 +220,40 @@ describe('billing/price-simulation › an interval', () => {
         [false, 0n, 200n],
       ],
     );
+    assert.deepEqual(
+      [inclusive, exclusive].map(({ taxation }) => taxation),
+      ['inclusive', 'exclusive'].map((kind) => ({ kind, rates: { general: [] } })),
+    );
+  });
+
+  it('is begun by nobody: what is due without any usage is due', () => {
+    const tiers = [{ up_to: null, unit_price: '0.01', flat_fee: '5' }];
+    const charge: Charge = {
+      ...{ kind: 'usage', id: 'chg_calls', display_name: 'Calls', meter: calls },
+      ...{ price: { model: 'graduated', tiers }, included_units: '0' },
+    };
+    assert.equal(simulated(plan({ charges: [charge] })).totalMinor, 500n);
+  });
+
+  it('of several meters each keeps its own aggregation', () => {
+    const seats: MeterDefinition = { ...calls, id: 'mtr_seats', key: 'seats', aggregation: 'MAX' };
+    const charges: readonly Charge[] = [
+      fee('Past', '100', 'arrears'),
+      perCall,
+      { ...perCall, id: 'chg_seats', meter: seats },
+    ];
+    const use = [used(200n), used(300n, { meterId: 'mtr_seats', meterKey: 'seats' })];
+    assert.deepEqual(
+      simulated(plan({ charges }), use).lines.map(({ chargeId, details }) => [
+        chargeId,
+        'aggregation' in details ? details.aggregation : null,
+      ]),
+      [
+        ['Past', null],
+        ['chg_calls', 'SUM'],
+        ['chg_seats', 'MAX'],
+      ],
+    );
   });
 });
 
@@ -289,6 +323,14 @@ describe('billing/price-simulation › notes', () => {
       { features: [{ ...seats, meter_key: 'x' }] },
       5_000n,
       [],
+    ],
+    [
+      'of credits that suffice, without overage',
+      { credits: { ...credits, overage: null } },
+      500n,
+      [
+        'By the burn table this is 500 credits, of which the plan includes 500 credits; top-ups and gifts are not counted.',
+      ],
     ],
     [
       'of credits that suffice',

@@ -222,6 +222,12 @@ describe('billing/runs › what was used in a run', () => {
       ).included_units;
     assert.deepEqual([left('SUM', 3n, 4n), left('SUM', 30n), left('SUM')], ['3', '0', '10']);
     assert.deepEqual([left('COUNT', 30n), left('MAX', 3n), left('LATEST', 3n)], ['9', '10', '10']);
+    const values = [
+      { ...partial(9n), values: ['ada', 'bob'] },
+      { ...partial(1n), values: ['bob'] },
+    ];
+    const distinct = chargeIn(using({ earlier: values }), charge('UNIQUE_COUNT', '10'));
+    assert.equal(distinct.included_units, '8');
   });
   it('a level is averaged over the interval, for the time of the run that is billed', () => {
     const levels = [{ atMs: 20, quantity: 100n }];
@@ -238,6 +244,12 @@ describe('billing/runs › what was used in a run', () => {
     // 100 from 20 on: 30 of it until 50, 80 until the end.
     assert.deepEqual(of(run(0, 50)), [0n, 30n]);
     assert.deepEqual(of(run(50, 100)), [30n, 80n]);
+  });
+  it('a level of a run that says no interval is averaged over the run itself', () => {
+    const levels = [{ atMs: 25, quantity: 100n }];
+    const run = using({ thisPeriod: [{ ...partial(0n), levels }] }, { startMs: 0, endMs: 100 });
+    const { before, total, levelAtStart } = usageIn(run, charge('WEIGHTED_SUM'));
+    assert.deepEqual([before, total, levelAtStart], [null, 75n, undefined]);
   });
   it('a level of earlier terms goes on to stand, until another is set', () => {
     const carried = [

@@ -193,6 +193,22 @@ describe('billing/usage-line › minimum and maximum', () => {
     ]);
     assert.equal(bill(bounded, used(1_000n, { before: 6_000n })).totalMinor, 0n);
   });
+  it('what a maximum took off is given up again when the value falls below it', () => {
+    const seats = plan({
+      ...charge(perCall, { maximum_minor: '5000' }),
+      meter: { ...calls, aggregation: 'LATEST' },
+    });
+    const later = rows(3_000n).map((row) => ({ ...row, latestAt: 1 }));
+    const usage = [{ meterId: 'mtr_calls', billedBefore: rows(9_000n), thisPeriod: later }];
+    const [line, maximum] = bill(seats, { feeDue: false, usage }).lines;
+    // 30.00 less the 50.00 that 90.00 was held down to.
+    assert.deepEqual([line?.amountMinor, maximum?.amountMinor], [-6_000n, 4_000n]);
+    assert.equal(maximum?.description, 'API Calls, at most $50.00');
+    assert.deepEqual(maximum?.details, {
+      ...{ model: 'maximum', bound_minor: '5000', rated_minor: '3000', rated_before_minor: '9000' },
+      ...{ bounded_minor: '3000', bounded_before_minor: '5000' },
+    });
+  });
   it('the minimum waits for the last invoice of the interval', () => {
     const first = bill(bounded, { ...used(100n), minimum: 'later' });
     const last = bill(bounded, used(100n, { before: 100n }));
