@@ -253,6 +253,7 @@ function refusal(
   refused: Extract<CreditNoteIssue, { kind: 'refused' }>,
   invoice: InvoiceRead,
   invoiceLines: readonly InvoiceLineRead[],
+  request: CreditRequest,
 ): ApiProblem {
   const name = invoice.number ?? invoice.id;
   switch (refused.code) {
@@ -273,7 +274,12 @@ function refusal(
       );
     }
     case 'nothing_to_credit':
-      return new ApiProblem('credit_too_large', `${name} has nothing left to credit.`);
+      return new ApiProblem(
+        'credit_too_large',
+        request.kind === 'full'
+          ? `${name} has nothing left to credit.`
+          : `This comes to nothing: the discounts of its lines go back too. Credit more of ${name}, or all that is left ({"full": true}).`,
+      );
     case 'not_creditable':
       return new ApiProblem(
         'invoice_state',
@@ -363,7 +369,7 @@ its time the answer is 202 with the take-back; GET /take_backs/{id} then names t
         at: now,
         whilePaying: 'refuse',
       });
-      if (result.kind === 'refused') throw refusal(result, invoice, invoiceLines);
+      if (result.kind === 'refused') throw refusal(result, invoice, invoiceLines, request);
       return {
         value: result,
         audit: {

@@ -198,6 +198,23 @@ describe('admin › what is done with invoices', () => {
   });
 
   describe('credit notes', () => {
+    it('of nothing are refused, which says nothing of what is left', async () => {
+      const invoice = await issued();
+      const [base] = await lineIds(invoice);
+      const empty = await act(invoice, 'credit_notes', {
+        lines: [{ line_id: base, amount: '0' }],
+        reason: 'goodwill',
+      });
+      assert.deepEqual([empty.status, empty.body['code']], [422, 'credit_too_large']);
+      assert.match(
+        String(empty.body['detail']),
+        /^This comes to nothing: .* \(\{"full": true\}\)\.$/,
+      );
+      await act(invoice, 'credit_notes', { full: true, reason: 'goodwill' });
+      const again = await act(invoice, 'credit_notes', { full: true, reason: 'goodwill' });
+      assert.match(String(again.body['detail']), /has nothing left to credit\.$/);
+    });
+
     it('credit amounts of lines, first off what is due, and are found by number', async () => {
       const invoice = await issued();
       const [base, extra] = await lineIds(invoice);
