@@ -193,7 +193,10 @@ async function readTarget(
   if (row.state === 'draft' || row.definition === null) {
     return refused('plan_not_published', `${name} is a draft. Publish it first.`);
   }
-  if (row.state === 'archived' || row.planArchivedAt !== null) {
+  if (row.planArchivedAt !== null) {
+    return refused('plan_archived', `The plan ${row.name} is archived. Choose another plan.`);
+  }
+  if (row.state === 'archived') {
     return refused('plan_archived', `${name} is archived. Choose a version that is published.`);
   }
   if (row.currency !== subscription.currency) {

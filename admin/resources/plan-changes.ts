@@ -12,12 +12,12 @@ import {
   type PlanChangeRead,
 } from '../../store/plan-change-reads.ts';
 import { previewPlanChange } from '../../store/plan-change-preview.ts';
-import { findVersion, publishedVersion, type PlanVersionRow } from '../../store/plans.ts';
+import { findVersion, type PlanVersionRow } from '../../store/plans.ts';
 import type { SubscriptionRead } from '../../store/subscription-reads.ts';
 import { readSubscription } from '../../store/subscriptions.ts';
 import type { Call } from '../call.ts';
 import { integer, object, oneOf, reference } from '../fields.ts';
-import { ApiProblem, notFound } from '../problems.ts';
+import { notFound } from '../problems.ts';
 import { operators, readers, route, type Route } from '../route.ts';
 import {
   storedCurrency,
@@ -25,6 +25,7 @@ import {
   UpcomingInvoice,
   upcomingToWire,
 } from './invoice-shapes.ts';
+import { requireOnSale } from './plan-on-sale.ts';
 import { requirePlan } from './plans.ts';
 import {
   amountText,
@@ -164,17 +165,7 @@ async function requireVersion(
     if (version === null) throw notFound(`version of ${plan.lookup_id}`, String(body.version));
     return version;
   }
-  const newest = await publishedVersion(call.db, plan.id);
-  if (newest !== null) return newest;
-  if (plan.archived_at !== null) {
-    throw new ApiProblem('plan_archived', `The plan ${plan.lookup_id} is archived.`);
-  }
-  const publish = `POST /api/v1/plans/${plan.id}/publish`;
-  throw new ApiProblem(
-    'plan_not_published',
-    `The plan ${plan.lookup_id} is a draft. Publish it with ${publish} first.`,
-    { extra: { publish } },
-  );
+  return requireOnSale(call.db, plan, 'change');
 }
 
 const refusals = [

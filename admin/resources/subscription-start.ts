@@ -1,6 +1,6 @@
 /** The beginning of a subscription: who subscribes to what, from when, and with which coupons and add-ons. */
 import type { Tx } from '../../store/db.ts';
-import { publishedVersion, type PlanRow } from '../../store/plans.ts';
+import type { PlanRow } from '../../store/plans.ts';
 import { findSubscription } from '../../store/subscription-reads.ts';
 import { createSubscription, type SubscriptionCreation } from '../../store/subscriptions.ts';
 import { summaries } from '../../workflows/contracts.ts';
@@ -9,6 +9,7 @@ import { flag, instant, object, reference } from '../fields.ts';
 import { ApiProblem, fieldProblem } from '../problems.ts';
 import { operators, route } from '../route.ts';
 import { attachExtras, extrasFields, extrasProblems } from './attach-extras.ts';
+import { archivedPlan, notOnSale, requireOnSale } from './plan-on-sale.ts';
 import { requirePlan } from './plans.ts';
 import { requireSubscriber } from './subscribers.ts';
 import { refused, updateIdOf } from './subscription-commands.ts';
@@ -48,8 +49,7 @@ A subscriber has at most one live subscription to a product; one that is still p
   handle: async (call, { body }) => {
     const subscriber = await requireSubscriber(call, body.subscriber_id);
     const plan = await requirePlan(call, body.plan_id);
-    const version = await publishedVersion(call.db, plan.id);
-    if (version === null) throw notPublished(plan);
+    const version = await requireOnSale(call.db, plan, 'subscribe');
     const subscriptionId =
       call.idempotency?.resumedObjectId ??
       (await call.begin(async (tx, now) => {
@@ -85,31 +85,14 @@ A subscriber has at most one live subscription to a product; one that is still p
   },
 });
 
-function notPublished(plan: PlanRow): ApiProblem {
-  if (plan.archived_at !== null) return archived(plan);
-  const publish = `POST /api/v1/plans/${plan.id}/publish`;
-  return new ApiProblem(
-    'plan_not_published',
-    `The plan ${plan.lookup_id} is a draft. Publish it with ${publish}, then subscribe.`,
-    { extra: { publish } },
-  );
-}
-
-function archived(plan: PlanRow): ApiProblem {
-  return new ApiProblem(
-    'plan_archived',
-    `The plan ${plan.lookup_id} is archived: nobody can subscribe to it any more. Choose another one from GET /api/v1/plans.`,
-  );
-}
-
 function idOfCreation(creation: SubscriptionCreation, plan: PlanRow): string {
   if (creation.kind === 'created') return creation.subscriptionId;
   switch (creation.code) {
     case 'plan_not_found':
     case 'plan_not_published':
-      throw notPublished(plan);
+      throw notOnSale(plan, 'subscribe');
     case 'plan_archived':
-      throw archived(plan);
+      throw archivedPlan(plan, 'subscribe');
     case 'overage_not_in_plan':
       throw fieldProblem(
         'overage_enabled',

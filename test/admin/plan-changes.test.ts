@@ -91,6 +91,32 @@ describe('admin › changes of plan', function () {
     return `/api/v1/subscriptions/${subscriptionId}`;
   }
 
+  it('says what to do where the plan is not on sale', async () => {
+    const path = await subscribed('small');
+    await sell('gone', { type: 'RECURRING', display_name: 'Fee', amount: '9.00' });
+    const archived = await admin.call('POST', '/api/v1/plans/gone/archive');
+    assert.equal(archived.status, 200, archived.text);
+    const made = await admin.call('POST', '/api/v1/plans', {
+      body: {
+        ...{ name: 'unsold', lookup_id: 'unsold', type: 'HYBRID' },
+        ...{ billing_interval: 'month', currency: 'USD' },
+      },
+    });
+    assert.equal(made.status, 201, made.text);
+    const publish = `POST /api/v1/plans/${String(made.body['id'])}/publish`;
+    for (const to of ['change_plan', 'change_plan/preview']) {
+      for (const [body, code, words] of [
+        [{ plan_id: 'gone' }, 'plan_archived', 'Choose another one from GET /api/v1/plans.'],
+        [{ plan_id: 'unsold' }, 'plan_not_published', `Publish it with ${publish}`],
+        [{ plan_id: 'gone', version: 1 }, 'plan_archived', 'Choose another plan.'],
+      ] as const) {
+        const refused = await admin.call('POST', `${path}/${to}`, { body });
+        assert.deepEqual([refused.status, refused.body['code']], [409, code], refused.text);
+        assert.ok(refused.text.includes(words), refused.text);
+      }
+    }
+  });
+
   it('shows what a change does, writes nothing by it, and then does just that', async () => {
     const path = await subscribed('small');
     const body = { plan_id: 'large' };
