@@ -62,6 +62,20 @@ describe('tidy', () => {
     );
   });
 
+  it('every file of the room of money stands in its README, under its subject', () => {
+    const readme = textOf('billing/README.md');
+    const owned = readme.slice(readme.indexOf('## Owns'), readme.indexOf('## How an invoice'));
+    const named = [...owned.matchAll(/`([a-z][\w/-]*)`/g)].map((match) => match[1] ?? '');
+    const inRoom = filesUnder('billing')
+      .filter((path) => path.endsWith('.ts'))
+      .map((path) => path.slice('billing/'.length, -'.ts'.length));
+    assert.ok(inRoom.length > 40);
+    assert.deepEqual(
+      named.filter((name) => name !== 'store/rating-sql').toSorted(),
+      inRoom.toSorted(),
+    );
+  });
+
   it('every file that the documents name exists', () => {
     const documents = files.filter((path) => path.endsWith('.md') && path !== 'CONTRACTS.md');
     const missing = documents.flatMap((document) =>
