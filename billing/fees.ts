@@ -1,4 +1,3 @@
-import type { AddOnTerm } from './invoice.ts';
 import type { Minor } from './money.ts';
 import { calendarIntervalAt, recurrenceOf } from './periods.ts';
 import type { Charge, PlanDefinition } from './plan.ts';
@@ -143,6 +142,21 @@ export function dueFees(
     }));
   });
 }
+
+/** Something that a subscription holds beside its plan, as it was attached: its price is that of then. */
+export type AddOnTerm = {
+  /** `sad_…`: what stands for a charge's id on its lines. */
+  readonly id: string;
+  readonly name: string;
+  readonly kind: 'recurring' | 'one_time';
+  /** Of one. */
+  readonly amountMinor: Minor;
+  readonly quantity: bigint;
+  /** Epoch ms, half-open; `untilMs` null: it is still held. */
+  readonly fromMs: number;
+  readonly untilMs: number | null;
+  readonly taxRateIds: readonly string[];
+};
 
 /** What is still to be billed of the add-ons of an interval: of recurring ones the time that they were held. */
 export function dueAddOnFees(

@@ -26,21 +26,6 @@ export type LateUsage = Run & {
   readonly isLast: boolean;
 };
 
-/** Something that a subscription holds beside its plan, as it was attached: its price is that of then. */
-export type AddOnTerm = {
-  /** `sad_…`: what stands for a charge's id on its lines. */
-  readonly id: string;
-  readonly name: string;
-  readonly kind: 'recurring' | 'one_time';
-  /** Of one. */
-  readonly amountMinor: Minor;
-  readonly quantity: bigint;
-  /** Epoch ms, half-open; `untilMs` null: it is still held. */
-  readonly fromMs: number;
-  readonly untilMs: number | null;
-  readonly taxRateIds: readonly string[];
-};
-
 /** What the subscriber promised to spend in an interval: everything on the invoices of the interval counts. */
 export type Commitment = {
   readonly commitmentMinor: Minor;

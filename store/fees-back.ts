@@ -2,8 +2,7 @@
  * Fees that were billed for time which nobody has a use for, given back by the next invoice of a period: of add-ons that
  * ended after an early close had billed them, and of invoices that were given up when the plan changed, and paid since.
  */
-import { prorationOf, type UnusedFee, unusedFees } from '../billing/fees.ts';
-import type { AddOnTerm } from '../billing/invoice.ts';
+import { type AddOnTerm, prorationOf, type UnusedFee, unusedFees } from '../billing/fees.ts';
 import type { PlanDefinition } from '../billing/plan.ts';
 import type { Proration, Span } from '../billing/ratio.ts';
 import type { Reader } from './db.ts';

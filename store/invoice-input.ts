@@ -1,5 +1,6 @@
 /** What `assembleInvoice` is given, read from usage, lines and the ledger: the same for the estimate and for the final invoice. */
 import {
+  type AddOnTerm,
   dueAddOnFees,
   dueFees,
   type Fee,
@@ -9,7 +10,7 @@ import {
   prorationOf,
   type UnusedFee,
 } from '../billing/fees.ts';
-import type { AddOnTerm, Commitment, InvoiceInput, LateUsage } from '../billing/invoice.ts';
+import type { Commitment, InvoiceInput, LateUsage } from '../billing/invoice.ts';
 import type { PlanDefinition } from '../billing/plan.ts';
 import type { Span } from '../billing/ratio.ts';
 import { readAccountBalance } from './account-balance.ts';

@@ -1,5 +1,5 @@
 /** The add-ons that a subscription holds, each from an instant on and until it is ended. */
-import type { AddOnTerm } from '../billing/invoice.ts';
+import type { AddOnTerm } from '../billing/fees.ts';
 import type { Span } from '../billing/ratio.ts';
 import type { Reader, Tx } from './db.ts';
 import { newId } from './ids.ts';

@@ -3,7 +3,7 @@
  * interval, not by an invoice: several invoices of one interval are one use, and share a fixed amount.
  */
 import type { Coupon, Discount } from '../billing/discount.ts';
-import type { AddOnTerm } from '../billing/invoice.ts';
+import type { AddOnTerm } from '../billing/fees.ts';
 import type { PlanDefinition } from '../billing/plan.ts';
 import type { CouponRow } from './coupons.ts';
 import type { Reader, Tx } from './db.ts';

@@ -1,5 +1,5 @@
 /** How the invoices of a subscriber are taxed: which rates apply to which charge, and whether any do. */
-import type { AddOnTerm } from '../billing/invoice.ts';
+import type { AddOnTerm } from '../billing/fees.ts';
 import type { PlanDefinition } from '../billing/plan.ts';
 import { type Taxation, type TaxRate, withTaxOfThen } from '../billing/tax.ts';
 import type { Reader } from './db.ts';

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import {
+  type AddOnTerm,
   type CoveringLine,
   dueAddOnFees,
   dueFees,
@@ -12,7 +13,6 @@ import {
   weighed,
   wholeInterval,
 } from '../../billing/fees.ts';
-import type { AddOnTerm } from '../../billing/invoice.ts';
 import { feeLine, unusedLine } from '../../billing/line.ts';
 import type { Span } from '../../billing/ratio.ts';
 

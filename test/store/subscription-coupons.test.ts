@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 
 import { type Coupon, discountLines } from '../../billing/discount.ts';
-import type { AddOnTerm } from '../../billing/invoice.ts';
+import type { AddOnTerm } from '../../billing/fees.ts';
 import { archiveCoupon, findCoupon } from '../../store/coupons.ts';
 import { type Db, openDb } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';

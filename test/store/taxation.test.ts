@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 
-import type { AddOnTerm } from '../../billing/invoice.ts';
+import type { AddOnTerm } from '../../billing/fees.ts';
 import type { PlanDefinition } from '../../billing/plan.ts';
 import { type Taxation, taxBreakdown } from '../../billing/tax.ts';
 import { type Db, openDb } from '../../store/db.ts';
