@@ -1,8 +1,8 @@
 /**
- * The drain beside COPY: `npm run bench -- drain [--json] [--events 60000] [--rounds 5] [--subscribers 500]
+ * The drain beside COPY: `npm run bench -- drain [--json] [--events 60000] [--rounds 9] [--subscribers 500]
  * [--spending 0.5]`. A round puts facts into a real shard's stream, lets the real drainer bring them to Postgres, and
  * then copies the very rows that came of it into a table with the same partitions and indexes. COPY writes nothing but
- * the events; the drain also keeps rollups, ledger, grants and its cursor, in transactions of at most ten thousand facts.
+ * the events; the drain also keeps rollups, ledger, grants and its cursor, in transactions of at most twenty thousand facts.
  */
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
@@ -37,7 +37,7 @@ const { values } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
     events: { type: 'string', default: '60000' },
-    rounds: { type: 'string', default: '5' },
+    rounds: { type: 'string', default: '9' },
     subscribers: { type: 'string', default: '500' },
     /** The share of the events that take credits. */
     spending: { type: 'string', default: '0.5' },

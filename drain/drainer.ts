@@ -51,7 +51,7 @@ export type DrainerOptions = {
   readonly shard: string;
   readonly incarnation: number;
   readonly log: DrainLog;
-  /** Entries in one transaction, at most; 10,000 when absent. */
+  /** Entries in one transaction, at most; 20,000 when absent. */
   readonly batchMax?: number;
   /** Entries above which admission stops; 2,000,000 when absent. */
   readonly streamMax?: number;
@@ -85,8 +85,11 @@ export type Drainer = {
   readonly stats: () => DrainerStats;
 };
 
-/** The more the stream holds, the more events of one subscriber share a row of rollups and a post of the ledger. */
-const BATCH_MAX = 10_000;
+/**
+ * The more a batch holds, the more events of one subscriber share a row of rollups and a post of the ledger. With more
+ * than this little is gained, and a close that waits for it waits longer.
+ */
+const BATCH_MAX = 20_000;
 /** A shard does nothing else while it answers a read, so a batch is read in pieces. */
 const READ_MAX = 1_000;
 const STREAM_MAX = 2_000_000;

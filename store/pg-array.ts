@@ -1,6 +1,6 @@
 /**
- * Array literals for `?::text[]` and its kin. A drain batch carries twenty arrays of up to ten thousand elements; written
- * here they are one string each, and the driver's own element by element escaping is left out.
+ * Array literals for `?::text[]` and its kin. What a drain's batch adds up to goes over in arrays of thousands of elements;
+ * written here they are one string each, and the driver's own element by element escaping is left out.
  */
 export function textArray(values: readonly (string | null)[]): string {
   return `{${values.map((value) => textElement(value)).join(',')}}`;

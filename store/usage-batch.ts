@@ -75,9 +75,9 @@ export async function postUsage(
 }
 
 type Meter = { readonly id: string; readonly aggregation: Aggregation };
-type Meters = ReadonlyMap<string, Meter>;
+/** By environment and key. */
+type Meters = ReadonlyMap<string, ReadonlyMap<string, Meter>>;
 type Owners = ReadonlyMap<string, BucketOwner>;
-const meterName = (environment: string, key: string): string => `${environment}/${key}`;
 
 async function readMeters(tx: Tx, placed: readonly PlacedFact[]): Promise<Meters> {
   const keys = new Set(placed.flatMap(({ fact }) => fact.quantities.map(({ meter }) => meter)));
@@ -87,7 +87,12 @@ async function readMeters(tx: Tx, placed: readonly PlacedFact[]): Promise<Meters
     'SELECT environment, lookup_id AS key, id, aggregation FROM meters WHERE lookup_id = ANY (?::text[])',
     [textArray([...keys])],
   );
-  return new Map(rows.map((row) => [meterName(row.environment, row.key), row]));
+  const meters = new Map<string, Map<string, Meter>>();
+  for (const { environment, key, ...meter } of rows) {
+    const keyed = meters.get(environment) ?? new Map<string, Meter>();
+    meters.set(environment, keyed.set(key, meter));
+  }
+  return meters;
 }
 
 function whyRefused(
@@ -95,8 +100,9 @@ function whyRefused(
   meters: Meters,
   owners: Owners,
 ): string | null {
+  const known = meters.get(environment);
   for (const { meter } of fact.quantities) {
-    if (!meters.has(meterName(environment, meter))) return `there is no meter ${meter}`;
+    if (known?.has(meter) !== true) return `there is no meter ${meter}`;
   }
   for (const { bucketId } of fact.takes) {
     const owner = owners.get(bucketId);
@@ -110,7 +116,8 @@ function whyRefused(
 function entryOf(placed: PlacedFact, meters: Meters, unheldMicro: bigint): UsageEntry {
   const { fact, environment } = placed;
   const takes = fact.takes.filter((take) => take.micro > 0);
-  const used = fact.quantities.map(({ meter }) => meters.get(meterName(environment, meter)));
+  const known = meters.get(environment);
+  const used = fact.quantities.map(({ meter }) => known?.get(meter));
   return {
     ...placed,
     meterIds: used.map((meter) => meter?.id ?? ''),

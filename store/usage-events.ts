@@ -59,8 +59,9 @@ function* rowsOf(
   txnIds: ReadonlyMap<string, bigint>,
 ): Generator<string> {
   for (let from = 0; from < entries.length; from += PART_MAX) {
-    const part = entries.slice(from, from + PART_MAX);
-    yield part.map((entry) => rowOf(entry, txnIds)).join('');
+    let part = '';
+    for (const entry of entries.slice(from, from + PART_MAX)) part += rowOf(entry, txnIds);
+    yield part;
   }
 }
 
@@ -81,5 +82,6 @@ function rowOf(entry: UsageEntry, txnIds: ReadonlyMap<string, bigint>): string {
 
 /** ISO 8601 as Postgres reads it: a year after 9999 has neither sign nor leading zero. */
 function timeText(ms: number): string {
-  return new Date(ms).toISOString().replace(/^\+0*/, '');
+  const text = new Date(ms).toISOString();
+  return text.startsWith('+') ? text.replace(/^\+0*/, '') : text;
 }
