@@ -259,42 +259,62 @@ export type UnusedFee = {
 };
 
 /**
- * What is to be given back of a charge: the time that its lines cover more often than it is wanted, of the latest line
- * first. What was given back before counts, so that nothing is given back twice.
+ * What is to be given back of a charge by what was paid for it.
  * @param isAsked Of which lines; default of all.
  */
 export function unusedFees(
   charge: { readonly id: string; readonly name: string },
-  of: {
-    /** In the order in which they were issued. */
-    readonly lines: readonly PaidLine[];
-    readonly wanted: readonly Span[];
-    readonly zone: string;
-    readonly proration: Proration;
+  of: UseOfFee<PaidLine> & {
     /** Where the invoiced interval begins. */
     readonly startMs: number;
   },
   isAsked: (line: PaidLine) => boolean = () => true,
 ): readonly UnusedFee[] {
-  const { id: chargeId, name } = charge;
-  const unused: UnusedFee[] = [];
+  return unusedParts(charge.id, of, isAsked).flatMap(({ line, part, covers }) =>
+    line.paidMinor <= 0n
+      ? []
+      : [
+          {
+            ...{ chargeId: charge.id, name: charge.name, part, covers },
+            ...{ invoiceId: line.invoiceId, planVersionId: line.planVersionId },
+            ...{ paidMinor: line.paidMinor, isBefore: covers.startMs < of.startMs },
+          },
+        ],
+  );
+}
+
+/** What was billed of fees, and when one of them was wanted. */
+export type UseOfFee<Line> = {
+  /** In the order in which they were issued. */
+  readonly lines: readonly Line[];
+  readonly wanted: readonly Span[];
+  readonly zone: string;
+  readonly proration: Proration;
+};
+
+/**
+ * The time that the lines of a charge cover more often than it is wanted, as parts of the lines, of the latest line first.
+ * What was given back before counts, so that nothing is given back twice.
+ * @param isAsked Of which lines.
+ */
+export function unusedParts<Line extends CoveringLine>(
+  chargeId: string,
+  of: UseOfFee<Line>,
+  isAsked: (line: Line) => boolean,
+): readonly { readonly line: Line; readonly part: Part; readonly covers: Span }[] {
+  const parts: { line: Line; part: Part; covers: Span }[] = [];
   let left = surplus(coverageOf(of.lines, chargeId), once(of.wanted));
   for (const line of of.lines.toReversed()) {
     if (line.chargeId !== chargeId || line.isGivenBack || !isAsked(line)) continue;
-    const { invoiceId, planVersionId, paidMinor, covers: whole } = line;
-    const given = left.flatMap((span) => overlap(span, whole));
+    const given = left.flatMap((span) => overlap(span, line.covers));
     left = surplus(once(left), once(given));
-    if (paidMinor <= 0n) continue;
     for (const covers of given) {
-      const ratio = ratioOfSpan(covers, whole, of);
-      if (ratio.numerator === 0n) continue;
+      const ratio = ratioOfSpan(covers, line.covers, of);
       const part = { ratio, text: ratioText(ratio, of.proration) };
-      const isBefore = covers.startMs < of.startMs;
-      const billed = { chargeId, invoiceId, planVersionId, name, paidMinor };
-      unused.push({ ...billed, part, covers, isBefore });
+      if (ratio.numerator > 0n) parts.push({ line, part, covers });
     }
   }
-  return unused;
+  return parts;
 }
 
 function overlap(a: Span, b: Span): readonly Span[] {

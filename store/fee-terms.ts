@@ -100,6 +100,10 @@ export type BilledLine = CoveringLine & {
   readonly amountMinor: bigint;
   /** Its amount less its share of discounts and what credit notes gave back; nothing, of an invoice that was given up. */
   readonly paidMinor: bigint;
+  readonly position: number;
+  /** Its invoice can be credited, and up to how much of the line, its discounts included. */
+  readonly isFinal: boolean;
+  readonly creditableMinor: bigint;
 };
 
 export type BilledLines = {
@@ -162,16 +166,20 @@ export async function readBilledLines(
     readonly name: string;
     readonly amountMinor: bigint;
     readonly paidMinor: bigint;
+    readonly position: number;
+    readonly isFinal: boolean;
+    readonly creditableMinor: bigint;
     readonly startAt: Date | null;
     readonly endAt: Date | null;
   }>(
     db,
     `SELECT i.id AS "invoiceId", l.charge_id AS "chargeId", l.plan_version_id AS "planVersionId", l.kind, l.description AS name,
        l.amount_minor AS "amountMinor", CASE i.state WHEN 'uncollectible' THEN 0 ELSE (l.amount_minor - l.discount_minor - coalesce(c.given, 0))::bigint END AS "paidMinor",
+       l.position, i.finalized_at IS NOT NULL AS "isFinal", (l.amount_minor - coalesce(c.credited, 0))::bigint AS "creditableMinor",
        l.covers_start_at AS "startAt", l.covers_end_at AS "endAt"
      FROM invoices i JOIN invoice_lines l ON l.invoice_id = i.id
-       LEFT JOIN LATERAL (SELECT sum(n.amount_minor - n.discount_minor) AS given FROM credit_note_lines n
-         WHERE n.invoice_line_id = l.id) c ON true
+       LEFT JOIN LATERAL (SELECT sum(n.amount_minor - n.discount_minor) AS given, sum(n.amount_minor) AS credited
+         FROM credit_note_lines n WHERE n.invoice_line_id = l.id) c ON true
      WHERE i.subscription_id = :subscription AND i.state <> 'void' AND l.charge_id IS NOT NULL
        AND NOT (i.kind = 'period' AND i.period_id IS NOT DISTINCT FROM :except::text)
        AND (l.covers_end_at > :from OR l.kind = 'one_time')
