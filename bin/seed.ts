@@ -213,7 +213,10 @@ const plans: readonly PlanCalls[] = [
 async function seed(settings: Config): Promise<Json> {
   const { adminToken } = settings;
   if (adminToken === null) {
-    throw new Error('ADMIN_TOKEN is not set: the seed speaks to the admin API with it.');
+    const file = join(settings.stateDir, 'demo.env');
+    throw new Error(
+      `ADMIN_TOKEN is not set: the seed speaks to the admin API with it. Beside npm start: env $(cat ${file}) npm run seed`,
+    );
   }
   const api = new Api(settings.adminUrl, adminToken);
   await api.awaitReady();
