@@ -1,7 +1,7 @@
 /** The home page: what runs, where everything is, and where each subscriber stands. No script, no secret. */
 import { formatCreditUnits } from '../billing/credits.ts';
 import { formatMoney } from '../billing/money.ts';
-import { formatQuantity } from '../billing/quantity.ts';
+import { formatUnits } from '../billing/quantity.ts';
 import { creditsAhead } from '../store/bucket-reads.ts';
 import { creditDefinitions } from '../store/credit-definitions.ts';
 import { isDatabaseUp } from '../store/health.ts';
@@ -110,9 +110,9 @@ async function readStanding(
 }
 
 function usedText(quantity: bigint, meter: MeterRow | undefined, key: string): string {
-  const scale = meter?.scale ?? 0;
-  const unit = quantity === 10n ** BigInt(scale) ? meter?.unit_one : meter?.unit_other;
-  return `${meter?.name ?? key}: ${formatQuantity(quantity, scale)} ${unit ?? ''}`.trim();
+  return meter === undefined
+    ? `${key}: ${quantity}`
+    : `${meter.name}: ${formatUnits(quantity, meter)}`;
 }
 
 /** What a visitor may see; `away`: Postgres does not answer. */

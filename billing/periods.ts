@@ -21,6 +21,11 @@ export function recurrenceOf(
   return { ...definition.interval, billing_time: definition.billing_time };
 }
 
+/** A billing interval in words: `month`, `3 months`. */
+export function intervalText({ unit, count }: Pick<Recurrence, 'unit' | 'count'>): string {
+  return count === 1 ? unit : `${count} ${unit}s`;
+}
+
 /** Whether a text names a zone of the IANA time-zone database that this machine knows. */
 export function isZone(zone: string): boolean {
   return zone !== 'local' && zone !== 'system' && DateTime.fromMillis(0, { zone }).isValid;

@@ -1,6 +1,7 @@
 import { formatCreditUnits } from './credits.ts';
 import { grouped } from './decimal.ts';
 import { formatMoney, formatUnitPrice } from './money.ts';
+import { intervalText } from './periods.ts';
 import type { Charge, CreditTerms, PlanDefinition, PlanFeature, RateLimit } from './plan.ts';
 import { priceText } from './price-text.ts';
 import { formatQuantity } from './quantity.ts';
@@ -53,11 +54,7 @@ function planPart(plan: PlanDefinition): Part {
     summary: '',
     facts: [
       { name: 'currency', noun: 'currency', value: currency },
-      {
-        name: 'interval',
-        noun: 'billing interval',
-        value: interval.count === 1 ? interval.unit : `${interval.count} ${interval.unit}s`,
-      },
+      { name: 'interval', noun: 'billing interval', value: intervalText(interval) },
       { name: 'billing_time', noun: 'billing time', value: plan.billing_time },
       { name: 'proration', noun: 'proration', value: `by the ${plan.proration ?? 'day'}` },
       {

@@ -3,6 +3,7 @@ import { z } from 'zod';
 
 import type { Coupon } from '../../billing/discount.ts';
 import { formatAmount } from '../../billing/money.ts';
+import { intervalText } from '../../billing/periods.ts';
 import { haveSameCalendar } from '../../billing/plan-change.ts';
 import type { PlanDefinition } from '../../billing/plan.ts';
 import {
@@ -347,10 +348,9 @@ async function ofSubscription(
     );
   }
   if (!haveSameCalendar(definition, subscription.definition)) {
-    const { unit, count } = definition.interval;
     throw fieldProblem(
       'subscription_id',
-      `is not billed on the days of the plan ${plan.lookup_id}, which bills every ${count === 1 ? unit : `${count} ${unit}s`} by ${definition.billing_time}: give usage instead`,
+      `is not billed on the days of the plan ${plan.lookup_id}, which bills every ${intervalText(definition.interval)} by ${definition.billing_time}: give usage instead`,
     );
   }
   const period = await requirePeriod(call.db, row.id, wanted.periodId);

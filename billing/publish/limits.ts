@@ -1,3 +1,4 @@
+import { intervalText } from '../periods.ts';
 import type { Charge, PlanFeature, RateLimit, UsageCharge } from '../plan.ts';
 import { quantityMax } from '../quantity.ts';
 import { rate as costOf } from '../rate.ts';
@@ -62,10 +63,11 @@ function limitFaults(feature: DraftFeature, draft: PlanDraft, index: number): Fa
   }
   const isLong = feature.reset_interval === 'month' || feature.reset_interval === 'year';
   const isFreeTier = feature.limit_type === 'SOFT' && isCharged;
+  const { interval_unit: unit, interval_count: count } = draft;
   if (!isOfInterval(feature, draft) && (isLong || isFreeTier)) {
     faults.push(
       fault('limit_reset_unsupported', `${field}.reset_interval`, {
-        message: `the limit of ${feature.feature_key} resets every ${feature.reset_interval}, the plan bills every ${spellInterval(draft)}`,
+        message: `the limit of ${feature.feature_key} resets every ${feature.reset_interval}, the plan bills every ${intervalText({ unit, count })}`,
         mend: 'Use reset_interval period.',
       }),
     );
@@ -80,12 +82,6 @@ function isOfInterval(feature: DraftFeature, draft: PlanDraft): boolean {
   if (reset === 'year' && draft.interval_unit === 'month' && draft.interval_count === 12)
     return true;
   return reset === draft.interval_unit && draft.interval_count === 1;
-}
-
-function spellInterval(draft: PlanDraft): string {
-  return draft.interval_count === 1
-    ? draft.interval_unit
-    : `${draft.interval_count} ${draft.interval_unit}s`;
 }
 
 /**
