@@ -71,14 +71,14 @@ export async function lateInvoiceOf(
   of: { readonly subscription: Subscription; readonly period: Period; readonly at: Date },
 ): Promise<SubscriptionInvoice | null> {
   const { subscription, period, at } = of;
-  // Before it is read, so that no other invoice applies the same balance.
-  await lockAccountBalance(tx, subscription);
-  const draft = await draftLateInvoice(tx, subscription, period);
-  if (draft === null) return null;
   // One that is issued again waits here, and then takes the next key.
   await insertedRow(tx, 'SELECT id FROM subscriptions WHERE id = ? FOR NO KEY UPDATE', [
     subscription.id,
   ]);
+  // Before it is read, so that no other invoice applies the same balance.
+  await lockAccountBalance(tx, subscription);
+  const draft = await draftLateInvoice(tx, subscription, period);
+  if (draft === null) return null;
   const issued = await insertedRow<{ count: bigint }>(
     tx,
     `SELECT count(*) AS count FROM invoices WHERE subscription_id = ? AND kind = 'late'`,

@@ -253,7 +253,7 @@ async function readLiveSubscriptions(
     `SELECT s.id AS subscription_id, s.product_id, g.id, g.period_id, g.from_at, g.until_at, g.status, g.overage,
             p.interval_start_at, p.interval_end_at, v.definition
      FROM subscriptions s
-     JOIN segments g ON g.subscription_id = s.id AND NOT g.void AND g.until_at > ?
+     JOIN segments g ON g.subscription_id = s.id AND NOT g.void AND g.until_at > ? AND g.until_at > g.from_at
      JOIN periods p ON p.id = g.period_id
      JOIN plan_versions v ON v.id = g.plan_version_id
      WHERE s.subscriber_id = ? AND (s.state <> 'canceled' OR s.ended_at > ? AND NOT EXISTS (

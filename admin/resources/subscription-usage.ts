@@ -96,7 +96,8 @@ export const showUpcomingInvoice = route({
   path: '/subscriptions/{subscription_id}/upcoming_invoice',
   tag: 'Subscriptions',
   summary: 'The bill so far',
-  description: 'The same function as the invoice: without further usage, equal to the cent.',
+  description: `The same function as the invoice: without further usage, equal to the cent. Of a subscription that has ended, what
+came in since then and is billed by itself; 409 when nothing did.`,
   roles: readers,
   answers: answers(200, {
     description: 'As of what is committed.',
@@ -110,7 +111,7 @@ export const showUpcomingInvoice = route({
     if (found === null) {
       throw new ApiProblem(
         'subscription_not_active',
-        'No period runs, so there is nothing to come.',
+        'No period runs, and nothing came in late that is to be billed: no invoice is to come.',
       );
     }
     return { status: 200, body: upcomingToWire(row.id, found.period, found.draft) };

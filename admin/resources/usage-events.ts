@@ -82,8 +82,14 @@ export const UsageEventWire = z
       .meta({ description: 'The id that the sender gave; null for the gateway.' }),
     subscriber_id: z.string(),
     subscription_id: z.string(),
-    period_id: z.string(),
-    adjusts_period_id: z.string().nullable(),
+    period_id: z.string().meta({
+      description:
+        'The period whose invoice has it; of what came in after the subscription had ended, one that no list of periods has.',
+    }),
+    adjusts_period_id: z
+      .string()
+      .nullable()
+      .meta({ description: 'The closed period that it came too late for.' }),
     product_id: z.string(),
     api_key_id: z.string().nullable(),
     occurred_at: instantText(),

@@ -16,7 +16,7 @@ import { billLateUsage, type LateBilling } from '../../store/late-invoice.ts';
 import { explainLine } from '../../store/line-explanation.ts';
 import { invoicePeriod, refreshDraft, reissueInvoice } from '../../store/period-invoice.ts';
 import { beginClosing } from '../../store/periods.ts';
-import { retimeBoundary } from '../../store/projection.ts';
+import { readCompileInput, retimeBoundary } from '../../store/projection.ts';
 import { correctUsageEvent } from '../../store/usage-corrections.ts';
 import { listUsageEvents } from '../../store/usage.ts';
 import { upcomingInvoice } from '../../store/usage-summary.ts';
@@ -493,6 +493,24 @@ describe('store/late-invoice', () => {
       assert.equal(again.kind === 'issued' && again.invoice.totalMinor, last.totalMinor);
       assert.equal(await life.totalMinor(), 3_100n + 1_100n);
     });
+  });
+
+  it('is told to no shard, however near the end is', async () => {
+    const life = await ended({ price: each('1') }, 0);
+    await life.post(day('2025-01-20'), 1);
+    const { subscriptionId } = life;
+    const segments = () => db('segments').where({ subscription_id: subscriptionId }).orderBy('id');
+    const before = await segments();
+    const { id } = before.at(-1);
+    const endAt = async (at: Date): Promise<void> => {
+      await db('subscriptions').where({ id: subscriptionId }).update({ ended_at: at });
+      await db('segments').where({ id }).update({ from_at: at, until_at: at });
+    };
+    await endAt(new Date(Date.now() + 600_000));
+    const told = await readCompileInput(db, life.subscriberId);
+    await endAt(end);
+    assert.deepEqual(told?.subscriptions, []);
+    assert.deepEqual(await segments(), before);
   });
 
   it('lies at no boundary that a shard could have missed', async () => {
