@@ -46,11 +46,12 @@ export function workingsOf(line: InvoiceLineRead, hand: Hand): readonly string[]
 
 function boundWorkings(details: BoundDetails, hand: Hand): readonly string[] {
   const { words, formats } = hand;
-  const part = details.minimum_part === undefined ? [] : partWorkings(details.minimum_part, hand);
+  const { model, minimum_part: due } = details;
+  const part = model === 'maximum' || due === undefined ? [] : partWorkings(due, hand);
   if (words.language === 'en') return part;
   const bound = formats.money(BigInt(details.bound_minor));
   const { atLeast, atMost } = words.workings;
-  return [...part, details.model === 'minimum' ? atLeast(bound) : atMost(bound)];
+  return [...part, model === 'minimum' ? atLeast(bound) : atMost(bound)];
 }
 
 function commitmentText(

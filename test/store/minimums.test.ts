@@ -3,10 +3,11 @@ import assert from 'node:assert/strict';
 
 import fc from 'fast-check';
 
-import { type Db, openDb } from '../../store/db.ts';
+import { type Db, inTransaction, openDb } from '../../store/db.ts';
 import { findViolations, invariants } from '../../store/invariants.ts';
 import { findInvoiceRead, type InvoiceLineRead } from '../../store/invoice-reads.ts';
 import type { Invoice } from '../../store/invoices.ts';
+import { billLateUsage } from '../../store/late-invoice.ts';
 import { explainLine } from '../../store/line-explanation.ts';
 import { simulatePeriod } from '../../store/price-simulation.ts';
 import { readSubscription } from '../../store/subscriptions.ts';
@@ -100,6 +101,22 @@ describe('store › minimums', () => {
       const texts = await explained(life, await life.close(period));
       assert.equal(texts[1], expected);
     }
+  });
+
+  it('hold what comes in after a prorated end against the part that was due', async () => {
+    const life = await living({});
+    const period = await life.at(start);
+    await life.cancel(day('2025-01-11'), true);
+    await life.close(period);
+    await life.post(day('2025-01-05'), 1_500);
+    const { subscriptionId } = life;
+    const of = { subscriptionId, at: day('2025-01-12'), isOver: false };
+    const billing = await inTransaction(db, (tx) => billLateUsage(tx, of));
+    const invoice = billing.kind === 'issued' ? billing.invoice : assert.fail(billing.kind);
+    assert.deepEqual(await explained(life, invoice), [
+      'API Calls (1,500 calls × $0.01), Jan 1 – Jan 11, 2025 1500',
+      'API Calls, at least $10.00 ($31.00, 10 of 31 days), Jan 1 – Jan 11, 2025 -1000',
+    ]);
   });
 
   it('are due for the days up to a change to another interval', async () => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { formatsFor } from '../../../admin/documents/formats.ts';
 import { workingsOf } from '../../../admin/documents/workings.ts';
 import { wordsFor } from '../../../admin/documents/words.ts';
+import type { Part } from '../../../billing/fees.ts';
 import { assembleInvoice } from '../../../billing/invoice.ts';
 import type { InvoiceLine } from '../../../billing/line.ts';
 import type { Price } from '../../../billing/plan.ts';
@@ -26,6 +27,7 @@ function usage(
   price: Price,
   more: { readonly minimum_minor?: string; readonly maximum_minor?: string } = {},
   total = 1_500n,
+  minimumPart: Part | null = null,
 ): readonly InvoiceLine[] {
   const meter = {
     ...{ id: 'mtr_1', key: 'calls', name: 'API Calls', unit_one: 'call', unit_other: 'calls' },
@@ -36,7 +38,7 @@ function usage(
       ...{ kind: 'usage', id: 'chg_1', display_name: 'Calls', meter, price, included_units: '0' },
       ...more,
     },
-    { before: null, total, eventsTotal: 3n },
+    { before: null, total, eventsTotal: 3n, minimumPart },
     { currency: 'EUR', planVersionId: 'pver_1' },
   );
 }
@@ -108,6 +110,19 @@ describe('admin › documents › workings', () => {
     assert.deepEqual(said(minimum, 'es-ES'), ['al menos 2000,50 €']);
     assert.deepEqual(said(minimum, 'ja-JP'), ['€2,000.50 以上']);
     assert.deepEqual(said(minimum, 'en-US'), []);
+  });
+
+  it('writes the part of a minimum that is due', () => {
+    const price: Price = { model: 'per_unit', unit_price: '1' };
+    const part = { ratio: { numerator: 20n, denominator: 31n }, text: '20 of 31 days' };
+    const [, minimum] = usage(price, { minimum_minor: '310000' }, 5n, part);
+    assert.ok(minimum);
+    assert.deepEqual(workings(minimum, 'en-US'), ['€3,100.00 × 20/31']);
+    assert.deepEqual(workings(minimum, 'de-DE'), ['3.100,00 € × 20/31', 'mindestens 2.000,00 €']);
+    // A maximum is that of a whole interval, whatever part of the minimum was due.
+    const [, maximum] = usage(price, { minimum_minor: '1', maximum_minor: '200' }, 5n, part);
+    assert.ok(maximum);
+    assert.deepEqual(workings(maximum, 'en-US'), []);
   });
 
   it('writes a commitment less what counts towards it, and the part of it that is due', () => {
