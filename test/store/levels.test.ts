@@ -208,7 +208,42 @@ describe('store › levels', () => {
           assert.equal(await life.totalMinor(), BigInt(expected));
         },
       ),
-      { numRuns: 30 },
+      { numRuns: 20 },
+    );
+  });
+
+  it('cost at each instant what the plan of that instant asks, whatever is cut and changed', async () => {
+    const step = fc.record({
+      on: fc.integer({ min: 1, max: JANUARY_HOURS - 2 }),
+      // -1: the interval is cut; -2: another plan, at a price of its own.
+      seats: fc.oneof(fc.nat(9), fc.constantFrom(-1, -2)),
+    });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.uniqueArray(step, { selector: ({ on }) => on, maxLength: 9 }),
+        async (given) => {
+          const steps = given.toSorted((a, b) => a.on - b.on);
+          let [price, level, from, expected] = [1, 0, 0, 0];
+          const life = await living(await each('1'));
+          for (const { on, seats } of [...steps, { on: JANUARY_HOURS, seats: 0 }]) {
+            expected += level * price * (on - from) * 100;
+            from = on;
+            if (on === JANUARY_HOURS) break;
+            if (seats >= 0) {
+              level = seats;
+              await set(life, hour(on), seats * JANUARY_HOURS);
+            } else if (seats === -1) {
+              await explained(life, await cut(life, hour(on)));
+            } else {
+              price += 1;
+              await life.change(justBefore(hour(on)), await each(String(price)), 'now');
+            }
+          }
+          await closeOf(life, hour(JANUARY_HOURS - 1));
+          assert.equal(await life.totalMinor(), BigInt(expected), JSON.stringify(steps));
+        },
+      ),
+      { numRuns: 20 },
     );
   });
 });
