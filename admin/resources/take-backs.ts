@@ -129,7 +129,11 @@ export async function takeCreditsBack(
       audit: {
         action: 'take_back.create',
         objectId: begun.takeBackId,
-        details: { invoice_id: invoice.id },
+        details: {
+          invoice_id: invoice.id,
+          amount_minor: of.wish.kind === 'all' ? null : of.wish.minor.toString(),
+          refund_to: of.to,
+        },
       },
     };
   });

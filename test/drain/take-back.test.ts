@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 
+import fc from 'fast-check';
+
 import { type Drainer, runDrainer } from '../../drain/drainer.ts';
 import { findCreditNoteRead } from '../../store/credit-note-reads.ts';
 import { type Db, openDb } from '../../store/db.ts';
@@ -11,6 +13,7 @@ import {
   creditTakeBack,
   type NewTakeBack,
   readTakeBack,
+  type TakeBackBegin,
 } from '../../store/take-backs.ts';
 import { walletBalances } from '../../store/wallets.ts';
 import {
@@ -52,7 +55,7 @@ describe('drain/drainer › credits that are taken back', function () {
       ...{ log: { info: quiet, warn: quiet, error: quiet }, blockMs: 40 },
     });
   });
-  beforeEach(async () => {
+  const newParty = async (): Promise<void> => {
     const now = Date.now();
     const at = (days: number): string => new Date(now + days * DAY_MS).toISOString();
     party = await seedParty(db, world, [
@@ -75,7 +78,8 @@ describe('drain/drainer › credits that are taken back', function () {
     });
     const result = await shard.shards.apply(constraintsOf(setting, [segment]));
     assert.equal(result.kind, 'applied');
-  });
+  };
+  beforeEach(newParty);
   afterEach(async () => {
     assert.deepEqual(await findViolations(db), []);
   });
@@ -143,16 +147,19 @@ describe('drain/drainer › credits that are taken back', function () {
     return bought;
   };
 
-  const begin = async (of: Bought, more: Partial<NewTakeBack> = {}): Promise<string> => {
+  const asked = async (of: Bought, more: Partial<NewTakeBack> = {}): Promise<TakeBackBegin> => {
     const state = await shard.shards.read(party.subscriberId);
     const buckets = state?.buckets.map((one) => [one.id, BigInt(one.availableMicro)] as const);
-    const begun = await write(db, (tx) =>
+    return write(db, (tx) =>
       beginTakeBack(tx, {
         ...{ invoiceId: of.invoiceId, businessKey: of.topUpId, wish: { kind: 'all' } },
         ...{ reason: 'goodwill', to: 'balance', actor: 'test', onShard: new Map(buckets) },
         ...more,
       }),
     );
+  };
+  const begin = async (of: Bought, more: Partial<NewTakeBack> = {}): Promise<string> => {
+    const begun = await asked(of, more);
     return begun.kind === 'begun' ? begun.takeBackId : assert.fail(begun.code);
   };
   /** What came of it: credits and money. */
@@ -242,6 +249,105 @@ describe('drain/drainer › credits that are taken back', function () {
     // Half a credit is left, which no request can take.
     assert.deepEqual(await credited(late), [500_000n, 50n]);
     assert.deepEqual(await agreed(), [7, 0]);
+  });
+
+  describe('after any sequence of purchases, requests and take-backs', () => {
+    type Step =
+      | { readonly kind: 'buy' | 'hold' | 'end' | 'project' | 'drain' }
+      | { readonly kind: 'spend'; readonly count: number }
+      | { readonly kind: 'begin'; readonly of: number; readonly minor: bigint | null }
+      /** Requests come in between what is asked and what the shard takes. */
+      | { readonly kind: 'race'; readonly of: number; readonly count: number };
+    const step: fc.Arbitrary<Step> = fc.oneof(
+      fc.record({ kind: fc.constantFrom('buy', 'hold', 'end', 'project', 'drain') }),
+      fc.record({ kind: fc.constant('spend'), count: fc.integer({ min: 1, max: 9 }) }),
+      fc.record({
+        kind: fc.constant('begin'),
+        of: fc.nat(3),
+        minor: fc.option(fc.bigInt({ min: 1n, max: 700n })),
+      }),
+      fc.record({
+        kind: fc.constant('race'),
+        of: fc.nat(3),
+        count: fc.integer({ min: 1, max: 9 }),
+      }),
+    );
+    type State = { readonly bought: Bought[]; readonly held: Held[]; readonly under: string[] };
+
+    const tryToBegin = async ({ bought, under }: State, of: Extract<Step, { kind: 'begin' }>) => {
+      const chosen = bought[of.of % Math.max(1, bought.length)];
+      if (chosen === undefined) return;
+      number += 1;
+      const begun = await asked(chosen, {
+        businessKey: `${chosen.topUpId}:${number}`,
+        wish: of.minor === null ? { kind: 'all' } : { kind: 'amount', minor: of.minor },
+      });
+      if (begun.kind === 'begun') under.push(begun.takeBackId);
+    };
+    const taken = async (state: State, one: Step): Promise<void> => {
+      switch (one.kind) {
+        case 'buy':
+          // Each of another price, none of whole cents a credit.
+          state.bought.push(await buy(7, 500n + 61n * BigInt(state.bought.length)));
+          break;
+        case 'hold': {
+          const held = await hold();
+          if (held !== null) state.held.push(held);
+          break;
+        }
+        case 'end': {
+          const held = state.held.shift();
+          if (held !== undefined) await settle(held);
+          break;
+        }
+        case 'spend':
+          await times(one.count, spend);
+          break;
+        case 'begin':
+          await tryToBegin(state, one);
+          break;
+        case 'race':
+          await drainer.idle();
+          await tryToBegin(state, { kind: 'begin', of: one.of, minor: null });
+          await times(one.count, spend);
+          await project();
+          break;
+        case 'project':
+          await project();
+          break;
+        case 'drain':
+          await drainer.idle();
+          break;
+        default:
+          one satisfies never;
+      }
+    };
+
+    it('shard, ledger and money agree, and what is left can be given back', async function () {
+      this.timeout(120_000);
+      await fc.assert(
+        fc.asyncProperty(fc.array(step, { maxLength: 14 }), async (steps) => {
+          await newParty();
+          const bought = [await buy(7, 500n), await buy(7, 300n)];
+          const state: State = { bought, held: [], under: [] };
+          for (const one of steps) await taken(state, one);
+          await project();
+          for (const takeBackId of state.under) await credited(takeBackId);
+          for (const held of state.held) await settle(held);
+          await agreed();
+          for (const [index] of state.bought.entries()) {
+            await tryToBegin(state, { kind: 'begin', of: index, minor: null });
+          }
+          await project();
+          for (const takeBackId of state.under) await credited(takeBackId);
+          const [, left] = await agreed();
+          // A cent of the cheapest is 7 / 300 credits; what costs less stays.
+          assert.ok(left < (7 / 300) * state.bought.length, `${left} credits stay`);
+          assert.deepEqual(await findViolations(db), []);
+        }),
+        { numRuns: 15, endOnFailure: true },
+      );
+    });
   });
 });
 
