@@ -238,6 +238,40 @@ describe('store/late-invoice', () => {
       ]);
     });
 
+    it('bills what a gateway used whose hold was lost, at the price of overage', async () => {
+      const key = `m_${world.meterId.slice(4, 14)}`;
+      const life = await ended(
+        {
+          credits: {
+            ...{ unit: 'credit', included_micro: '0', credit_price: '0.02' },
+            burn: [{ meter_key: key, micro_per_unit: '1000000' }],
+            overage: { enabled: true, credit_price: '0.03' },
+          },
+        },
+        0,
+      );
+      await life.post(day('2025-01-20'), 100, { flags: ['unheld'] });
+      assert.equal((await billed(life)).totalMinor, 300n);
+    });
+
+    it('takes a fixed amount of a coupon once, however many late invoices there are', async () => {
+      const couponId = await seedCoupon(db, { amountMinor: '1000' });
+      const life = await living({ price: each('1'), fee: '3100' }, { couponIds: [couponId] });
+      await life.cancel(end, false);
+      assert.equal((await life.close(await life.at(start))).discountMinor, 1_000n);
+      const late: (readonly [bigint, string])[] = [];
+      for (const quantity of [8, 5, 4]) {
+        await life.post(day('2025-01-20'), quantity);
+        const { discountMinor, state } = await billed(life);
+        late.push([discountMinor, state]);
+      }
+      assert.deepEqual(late, [
+        [800n, 'paid'],
+        [200n, 'open'],
+        [0n, 'open'],
+      ]);
+    });
+
     it('has the coupons of a further interval, and the tax and the balance of any invoice', async () => {
       const forever = await seedCoupon(db, { percent: '10' });
       const once = await seedCoupon(db, { percent: '50' }, { duration: 'once' });
@@ -455,6 +489,29 @@ describe('store/late-invoice', () => {
       assert.equal((await reissue(first)).kind, 'known');
       await life.post(day('2025-01-20'), 1);
       assert.equal((await billed(life)).businessKey, `late:${life.subscriptionId}:3`);
+    });
+
+    it('takes a key of its own, also while another one is issued', async () => {
+      for (let run = 0; run < 12; run += 1) {
+        const life = await ended({ price: each('1') }, 0);
+        await life.post(day('2025-01-20'), 1);
+        const first = await billed(life);
+        await makeVoid(first);
+        await life.post(day('2025-01-20'), 2);
+        const [again, next] = await Promise.all([
+          sleep(run % 4).then(() => reissue(first)),
+          sleep(run % 3).then(() => bill(life)),
+        ]);
+        const issued = [again, next].map((one) =>
+          one.kind === 'issued' ? one.invoice : assert.fail(one.kind),
+        );
+        assert.deepEqual(
+          issued.map(({ totalMinor }) => totalMinor),
+          [100n, 200n],
+        );
+        const numbers = issued.map(({ businessKey }) => businessKey.split(':')[2]);
+        assert.deepEqual(new Set(numbers), new Set(['2', '3']));
+      }
     });
 
     it('waits for that before an event of it is corrected that another was rated on top of', async () => {
