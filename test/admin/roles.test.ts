@@ -85,6 +85,8 @@ const allowed: Readonly<Record<string, readonly Role[]>> = {
   reissueInvoice: ['admin', 'operator'],
   createCreditNote: ['admin', 'operator'],
   listInvoiceCreditNotes: ['admin', 'operator', 'reader'],
+  listInvoiceTakeBacks: ['admin', 'operator', 'reader'],
+  showTakeBack: ['admin', 'operator', 'reader'],
   listCreditNotes: ['admin', 'operator', 'reader'],
   showCreditNote: ['admin', 'operator', 'reader'],
   createCoupon: ['admin', 'operator'],
