@@ -1,8 +1,9 @@
 import { ApplicationFailure, ApplicationFailureCategory } from '@temporalio/common';
 
 import { inTransaction } from '../store/db.ts';
+import type { Invoice } from '../store/invoices.ts';
 import { invoicePeriod } from '../store/period-invoice.ts';
-import { type PeriodState, readPeriod, recordSeal } from '../store/periods.ts';
+import { type Period, readPeriod, recordSeal } from '../store/periods.ts';
 import { readSubscriptionView } from '../store/subscription-view.ts';
 import { readSubscription } from '../store/subscriptions.ts';
 import type { ActivityDeps } from './ports.ts';
@@ -13,18 +14,21 @@ export type CloseView = {
   readonly subscriberName: string;
   readonly planId: string;
   readonly planName: string;
-  readonly periodId: string;
   readonly periodSeq: number;
   readonly startAtMs: number;
   /** The cut: usage from here on belongs to the next period. */
   readonly endAtMs: number;
-  readonly state: PeriodState;
 };
 
 export type SealStep =
-  | { readonly kind: 'sealed'; readonly shard: string }
+  /** `isDrained`: all its usage is in Postgres already, else `awaitDrained` follows. */
+  | { readonly kind: 'sealed'; readonly shard: string; readonly isDrained: boolean }
   | { readonly kind: 'open_holds'; readonly count: number; readonly lastExpiryMs: number }
-  | { readonly kind: 'not_over'; readonly nowMs: number };
+  | { readonly kind: 'not_over'; readonly nowMs: number }
+  /** The cut lies ahead. */
+  | { readonly kind: 'ahead' }
+  /** The period is closed or void: there is nothing (more) to seal. */
+  | { readonly kind: 'over' };
 
 export type InvoiceStep =
   | {
@@ -41,36 +45,26 @@ export type InvoiceStep =
 
 /** One attempt looks for this long, so that a close follows the drain closely. */
 const DRAIN_WAIT_MS = 4000;
+/** A drain that keeps up brings the seal well within this. */
+const DRAINED_SOON_MS = 1000;
 const DRAIN_LOOK_MS = 50;
 
 /** The steps of a period's close. Each can be repeated: what is done is left as it is. */
 export function closeActivities(deps: ActivityDeps) {
   return {
-    loadClose: async ({ periodId }: { readonly periodId: string }): Promise<CloseView> => {
-      const period = await readPeriod(deps.db, periodId);
-      const view = await readSubscriptionView(deps.db, period.subscriptionId);
+    /**
+     * Asks the shard to count nothing more into the period, keeps where in its stream it said so, and looks for the drain
+     * to have come there.
+     */
+    sealPeriod: async (args: {
+      readonly periodId: string;
+      readonly nowMs: number;
+    }): Promise<{ readonly view: CloseView; readonly seal: SealStep }> => {
+      const period = await readPeriod(deps.db, args.periodId);
       return {
-        subscriptionId: view.subscriptionId,
-        subscriberId: view.subscriberId,
-        subscriberName: view.subscriberName,
-        planId: view.planId,
-        planName: view.planName,
-        periodId,
-        periodSeq: period.seq,
-        startAtMs: period.startAt.getTime(),
-        endAtMs: period.endAt.getTime(),
-        state: period.state,
+        seal: await sealStep(deps, period, args.nowMs),
+        view: await closeView(deps, period),
       };
-    },
-    /** Asks the shard to count nothing more into the period, and keeps where in its stream it said so. */
-    sealPeriod: async ({ periodId }: { readonly periodId: string }): Promise<SealStep> => {
-      const period = await readPeriod(deps.db, periodId);
-      if (period.sealedShard !== null) return { kind: 'sealed', shard: period.sealedShard };
-      const { subscriberId, productId } = await readSubscription(deps.db, period.subscriptionId);
-      const seal = await deps.shards.seal({ subscriberId, productId, periodId });
-      if (seal.kind !== 'sealed') return seal;
-      await recordSeal(deps.db, periodId, seal);
-      return { kind: 'sealed', shard: seal.shard };
     },
     /** Answers when all usage up to the seal is in Postgres; throws `not_drained` to be tried again. */
     awaitDrained: ({ periodId }: { readonly periodId: string }): Promise<void> =>
@@ -90,45 +84,89 @@ export function closeActivities(deps: ActivityDeps) {
       }
       if (result.kind !== 'invoiced') return result;
       const { invoice } = result;
-      return {
-        kind: 'invoiced',
-        invoiceId: invoice.id,
-        number: invoice.number ?? '',
-        isDue: invoice.state === 'open',
-      };
-    },
-    startCollection: async (args: {
-      readonly invoiceId: string;
-      readonly number: string;
-    }): Promise<void> => {
-      await deps.startWorkflow({
-        kind: 'collection',
-        invoiceId: args.invoiceId,
-        summary: { number: args.number },
-      });
+      const isDue = invoice.state === 'open';
+      // A repetition finds the invoice issued, and its collection started.
+      if (isDue) await startCollection(deps, invoice);
+      return { kind: 'invoiced', invoiceId: invoice.id, number: invoice.number ?? '', isDue };
     },
   };
+}
+
+/** Brings in the money of an invoice that is due; one that was started before is success. */
+export function startCollection(deps: ActivityDeps, invoice: Invoice): Promise<void> {
+  return deps.startWorkflow({
+    kind: 'collection',
+    invoiceId: invoice.id,
+    subscriberId: invoice.subscriberId,
+    ...(invoice.subscriptionId !== null && { subscriptionId: invoice.subscriptionId }),
+    summary: { number: invoice.number ?? '' },
+  });
+}
+
+async function closeView(deps: ActivityDeps, period: Period): Promise<CloseView> {
+  const view = await readSubscriptionView(deps.db, period.subscriptionId);
+  return {
+    subscriptionId: view.subscriptionId,
+    subscriberId: view.subscriberId,
+    subscriberName: view.subscriberName,
+    planId: view.planId,
+    planName: view.planName,
+    periodSeq: period.seq,
+    startAtMs: period.startAt.getTime(),
+    endAtMs: period.endAt.getTime(),
+  };
+}
+
+async function sealStep(deps: ActivityDeps, period: Period, nowMs: number): Promise<SealStep> {
+  const isOver = period.state === 'closed' || period.state === 'void';
+  // It may be moved while it is waited for: the projector takes a later one when the shard has passed it.
+  if (!isOver && period.endAt.getTime() > nowMs) return { kind: 'ahead' };
+  // Of one that is still open the invoice says what is wrong.
+  if (period.state !== 'closing') return { kind: 'over' };
+  const known = markOf(period);
+  if (known !== null) {
+    return { kind: 'sealed', shard: known.shard, isDrained: await isDrainedWithin(deps, known) };
+  }
+  const { subscriberId, productId } = await readSubscription(deps.db, period.subscriptionId);
+  const seal = await deps.shards.seal({ subscriberId, productId, periodId: period.id });
+  if (seal.kind !== 'sealed') return seal;
+  await recordSeal(deps.db, period.id, seal);
+  return { kind: 'sealed', shard: seal.shard, isDrained: await isDrainedWithin(deps, seal) };
+}
+
+type Mark = Parameters<ActivityDeps['isDrained']>[0];
+
+/** Where in the shard's stream the period was sealed. */
+function markOf({ sealedShard, sealedIncarnation, sealedStreamId }: Period): Mark | null {
+  if (sealedShard === null || sealedIncarnation === null || sealedStreamId === null) return null;
+  return {
+    shard: sealedShard,
+    incarnation: Number(sealedIncarnation),
+    streamId: sealedStreamId,
+  };
+}
+
+async function isDrainedWithin(
+  deps: ActivityDeps,
+  mark: Mark,
+  waitMs = DRAINED_SOON_MS,
+): Promise<boolean> {
+  const deadline = performance.now() + waitMs;
+  while (!(await deps.isDrained(mark))) {
+    if (performance.now() > deadline) return false;
+    await new Promise((resolve) => {
+      setTimeout(resolve, DRAIN_LOOK_MS);
+    });
+  }
+  return true;
 }
 
 async function awaitDrained(deps: ActivityDeps, periodId: string): Promise<void> {
   const period = await readPeriod(deps.db, periodId);
   if (period.state === 'void') return;
-  const { sealedShard, sealedIncarnation, sealedStreamId } = period;
-  if (sealedShard === null || sealedIncarnation === null || sealedStreamId === null) {
-    throw new RangeError(`period ${periodId} is not sealed`);
-  }
-  const mark = {
-    shard: sealedShard,
-    incarnation: Number(sealedIncarnation),
-    streamId: sealedStreamId,
-  };
-  const deadline = performance.now() + DRAIN_WAIT_MS;
-  while (!(await deps.isDrained(mark))) {
-    if (performance.now() > deadline) throw notDrained(sealedShard);
-    await new Promise((resolve) => {
-      setTimeout(resolve, DRAIN_LOOK_MS);
-    });
-  }
+  const mark = markOf(period);
+  if (mark === null) throw new RangeError(`period ${periodId} is not sealed`);
+  if (!(await isDrainedWithin(deps, mark, DRAIN_WAIT_MS))) throw notDrained(mark.shard);
 }
 
 function notDrained(shard: string): ApplicationFailure {

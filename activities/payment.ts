@@ -11,12 +11,8 @@ import type { ChargeOutcome } from '../payments/port.ts';
 import type { ActivityDeps } from './ports.ts';
 
 export type PaymentView = {
-  readonly paymentId: string;
-  readonly subscriberId: string;
   readonly state: PaymentState;
   readonly declineCode: string | null;
-  /** What is paid for: an invoice's number, or credits. */
-  readonly what: string;
 };
 
 export type { PaymentOutcome } from '../store/payments.ts';
@@ -25,31 +21,24 @@ export type { ChargeOutcome } from '../payments/port.ts';
 /** The side of a payment that Postgres records. */
 export function paymentActivities(deps: ActivityDeps) {
   return {
-    loadPayment: async ({ paymentId }: { readonly paymentId: string }): Promise<PaymentView> => {
-      const payment = await readPayment(deps.db, paymentId);
-      return toView(payment, await describePayment(deps.db, payment));
-    },
+    loadPayment: async ({ paymentId }: { readonly paymentId: string }): Promise<PaymentView> =>
+      toView(await readPayment(deps.db, paymentId)),
     recordPayment: async (args: {
       readonly paymentId: string;
       readonly outcome: PaymentOutcome;
       readonly nowMs: number;
-    }): Promise<PaymentView> =>
-      inTransaction(deps.db, async (tx) => {
-        const { paymentId, outcome } = args;
-        const payment = await recordOutcome(tx, { paymentId, outcome, at: new Date(args.nowMs) });
-        return toView(payment, await describePayment(tx, payment));
-      }),
+    }): Promise<PaymentView> => {
+      const { paymentId, outcome } = args;
+      const at = new Date(args.nowMs);
+      return toView(
+        await inTransaction(deps.db, (tx) => recordOutcome(tx, { paymentId, outcome, at })),
+      );
+    },
   };
 }
 
-function toView(payment: Payment, what: string): PaymentView {
-  return {
-    paymentId: payment.id,
-    subscriberId: payment.subscriberId,
-    state: payment.state,
-    declineCode: payment.declineCode,
-    what,
-  };
+function toView({ state, declineCode }: Payment): PaymentView {
+  return { state, declineCode };
 }
 
 /** The side that the provider sees; it has a queue of its own, so that a slow provider holds up nothing else. */

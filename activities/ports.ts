@@ -2,7 +2,7 @@ import type { PaymentProvider } from '../payments/port.ts';
 import type { Shards } from '../shards/port.ts';
 import type { Db } from '../store/db.ts';
 
-/** A workflow that an activity asks for, by its business id. */
+/** A workflow that an activity asks for, by its business id. What it is found by costs nothing when its start says it. */
 export type WorkflowRequest =
   | {
       readonly kind: 'subscription';
@@ -15,11 +15,15 @@ export type WorkflowRequest =
       readonly subscriptionId: string;
       readonly periodId: string;
       readonly periodSeq: number;
+      readonly subscriberId?: string;
+      readonly planId?: string;
       readonly summary: { readonly subscriberName: string; readonly periodSeq: number };
     }
   | {
       readonly kind: 'collection';
       readonly invoiceId: string;
+      readonly subscriberId?: string;
+      readonly subscriptionId?: string;
       readonly summary: { readonly number: string };
     }
   | {

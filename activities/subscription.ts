@@ -30,6 +30,7 @@ import {
 } from '../store/subscription-view.ts';
 import { changeSubscription, lockSubscription, type Subscription } from '../store/subscriptions.ts';
 import { creditUnusedFees } from '../store/unused-fees.ts';
+import { startCollection } from './close.ts';
 import type { ActivityDeps } from './ports.ts';
 
 export type { SubscriptionView } from '../store/subscription-view.ts';
@@ -89,9 +90,10 @@ function commandActivities(deps: ActivityDeps) {
       return { done, view: await readSubscriptionView(tx, subscriptionId) };
     });
     const { done, view } = answer;
+    await startCloses(deps, view);
     if ('kind' in done) return done;
     const { effectiveAtMs, periodSeq = null, invoice } = done;
-    if (invoice?.state === 'open') await startCollectionOf(deps, invoice);
+    if (invoice?.state === 'open') await startCollection(deps, invoice);
     return { kind: 'done', view, effectiveAtMs, periodSeq };
   };
 
@@ -170,29 +172,19 @@ function subscriptionSteps(deps: ActivityDeps) {
         effectiveAtMs: (moved ?? at).getTime(),
       };
     },
-    startPeriodClose: async (args: {
-      readonly subscriptionId: string;
-      readonly subscriberName: string;
-      readonly periodId: string;
-      readonly periodSeq: number;
-    }): Promise<void> => {
-      await deps.startWorkflow({
-        kind: 'periodClose',
-        subscriptionId: args.subscriptionId,
-        periodId: args.periodId,
-        periodSeq: args.periodSeq,
-        summary: { subscriberName: args.subscriberName, periodSeq: args.periodSeq },
-      });
-    },
   };
 }
 
-async function startCollectionOf(deps: ActivityDeps, invoice: Invoice): Promise<void> {
-  await deps.startWorkflow({
-    kind: 'collection',
-    invoiceId: invoice.id,
-    summary: { number: invoice.number ?? '' },
-  });
+/** Periods that are over get their close, which goes on by itself; what was started before is left as it is. */
+async function startCloses(deps: ActivityDeps, view: SubscriptionView): Promise<void> {
+  const { subscriptionId, subscriberId, subscriberName, planId } = view;
+  for (const { periodId, periodSeq } of view.closing) {
+    await deps.startWorkflow({
+      kind: 'periodClose',
+      ...{ subscriptionId, periodId, periodSeq, subscriberId, planId },
+      summary: { subscriberName, periodSeq },
+    });
+  }
 }
 
 async function activate(tx: Tx, subscription: Subscription, now: Date): Promise<Done | Refused> {

@@ -170,6 +170,16 @@ export async function lockSubscription(tx: Tx, subscriptionId: string): Promise<
   );
 }
 
+/** Whether the collection of one of its invoices has failed, as its workflow knows it. */
+export async function isPastDue(db: Reader, subscriptionId: string): Promise<boolean> {
+  const { state } = await insertedRow<{ state: Subscription['state'] }>(
+    db,
+    'SELECT state FROM subscriptions WHERE id = ?',
+    [subscriptionId],
+  );
+  return state === 'past_due';
+}
+
 export type SubscriptionChange =
   | { readonly kind: 'started'; readonly at: Date }
   | { readonly kind: 'overage_set'; readonly enabled: boolean }

@@ -1,4 +1,4 @@
-import { type ActivityOptions, proxyActivities } from '@temporalio/workflow';
+import { ActivityFailure, type ActivityOptions, proxyActivities } from '@temporalio/workflow';
 
 import type { DbActivities, ProviderActivities } from '../activities/index.ts';
 import { taskQueues } from './contracts.ts';
@@ -12,6 +12,12 @@ const dbOptions: ActivityOptions = {
   startToCloseTimeout: '10s',
   scheduleToCloseTimeout: '24h',
   retry: { initialInterval: '200ms', backoffCoefficient: 2, maximumInterval: '30s' },
+};
+
+/** Tried so often, for some ten seconds: what has not succeeded by then lasts, and is worth saying. */
+const soonOptions: ActivityOptions = {
+  ...dbOptions,
+  retry: { ...dbOptions.retry, maximumAttempts: 6 },
 };
 
 /** Waits for somebody else's work: looked at again soon, for as long as it may take. */
@@ -37,6 +43,15 @@ const providerOptions: ActivityOptions = {
 /** Activities on Postgres; `summary` is what the Temporal UI says beside the step. */
 export function db(summary: string): DbActivities {
   return proxyActivities<DbActivities>({ ...dbOptions, summary });
+}
+
+/** The same, for a step of which the workflow says so when it does not succeed soon; `hasLasted` is how it failed then. */
+export function soon(summary: string): DbActivities {
+  return proxyActivities<DbActivities>({ ...soonOptions, summary });
+}
+
+export function hasLasted(error: unknown): boolean {
+  return error instanceof ActivityFailure && error.retryState === 'MAXIMUM_ATTEMPTS_REACHED';
 }
 
 /** Activities that wait for a shard, the projector or the drain. */

@@ -3,10 +3,11 @@ import {
   condition,
   defineSignal,
   defineUpdate,
+  getExternalWorkflowHandle,
   setHandler,
 } from '@temporalio/workflow';
 
-import type { InvoiceView } from '../activities/collection.ts';
+import type { InvoiceView, PreparedAttempt } from '../activities/collection.ts';
 import { db } from './activities.ts';
 import {
   type CollectionInput,
@@ -15,10 +16,10 @@ import {
   collectionUpdates,
   type RetryReply,
   subscriptionSignals,
+  workflowIds,
 } from './contracts.ts';
 import { type Desk, instantText, openDesk } from './desk.ts';
 import { pay } from './pay.ts';
-import { tellSubscription } from './period-close.ts';
 
 const DAY_MS = 86_400_000;
 /** Days from a declined attempt to the next one. */
@@ -74,29 +75,56 @@ function openInbox(): Inbox {
   return inbox;
 }
 
+/** What a run of the collection knows. */
+type Course = {
+  readonly desk: Desk;
+  readonly inbox: Inbox;
+  readonly invoice: InvoiceView;
+  /** The subscription is past due, perhaps because of this invoice: it is told what becomes of it. */
+  isPastDue: boolean;
+};
+
 async function collect(desk: Desk, inbox: Inbox, invoiceId: string): Promise<CollectionResult> {
-  const invoice = await desk.attend('Load', () =>
-    db('Load the invoice').loadInvoice({ invoiceId }),
-  );
+  let prepared = await prepare(desk, { invoiceId });
+  const { invoice } = prepared;
+  const course: Course = { desk, inbox, invoice, isPastDue: false };
   desk.head(`Collect ${invoice.number}`);
-  desk.tag({
-    InvoiceId: invoiceId,
-    SubscriberId: invoice.subscriberId,
-    ...(invoice.subscriptionId === null ? {} : { SubscriptionId: invoice.subscriptionId }),
-  });
-  for (let { attempt } = invoice; ; attempt += 1) {
+  for (;;) {
+    const { attempt } = prepared;
+    course.isPastDue ||= prepared.invoice.isPastDue;
     // Whoever asks while it runs means this attempt.
-    const ended = await tryOnce(desk, invoice, attempt);
+    const ended = await tryOnce(course, prepared);
     const before = inbox.asked;
     if ('settled' in ended) return ended.settled;
     inbox.ended.count += 1;
     inbox.ended.reply = ended.failed;
     const days = RETRY_DAYS[attempt - 1];
-    if (days === undefined) await giveUp(desk, invoice);
+    if (days === undefined) await giveUp(course);
     else showNext(desk, attempt, days);
-    const settled = await untilNext(desk, inbox, { invoice, before, days });
+    const settled = await untilNext(course, { before, days });
     if (settled !== null) return settled;
+    prepared = await prepare(desk, { invoiceId, attempt: attempt + 1 });
   }
+}
+
+async function prepare(
+  desk: Desk,
+  of: { readonly invoiceId: string; readonly attempt?: number },
+): Promise<PreparedAttempt> {
+  const name = of.attempt === undefined ? 'Prepare' : `Attempt ${of.attempt}`;
+  const prepared = await desk.attend(name, () =>
+    db('Prepare the attempt').prepareInvoicePayment(of),
+  );
+  const { subscriberId, subscriptionId } = prepared.invoice;
+  desk.tag({
+    InvoiceId: of.invoiceId,
+    SubscriberId: subscriberId,
+    ...(subscriptionId === null ? {} : { SubscriptionId: subscriptionId }),
+    AttemptNo: prepared.attempt,
+    BillingState: 'collecting',
+    NextActionAt: null,
+  });
+  return prepared;
 }
 
 function showNext(desk: Desk, attempt: number, days: number): void {
@@ -107,15 +135,11 @@ function showNext(desk: Desk, attempt: number, days: number): void {
 
 /** Waits for the day of the next attempt, or for whoever asks for it. Not null: the invoice was settled meanwhile. */
 async function untilNext(
-  desk: Desk,
-  inbox: Inbox,
-  next: {
-    readonly invoice: InvoiceView;
-    readonly before: number;
-    readonly days: number | undefined;
-  },
+  course: Course,
+  next: { readonly before: number; readonly days: number | undefined },
 ): Promise<CollectionResult | null> {
-  const { invoice, before, days } = next;
+  const { desk, inbox, invoice } = course;
+  const { before, days } = next;
   const endMs = days === undefined ? null : Date.now() + days * DAY_MS;
   const isWoken = (): boolean => inbox.asked > before || inbox.isChanged;
   for (;;) {
@@ -128,7 +152,7 @@ async function untilNext(
         db('Look at the invoice').readInvoiceState({ invoiceId: invoice.invoiceId }),
       );
       if (state === 'paid' || state === 'void' || state === 'uncollectible') {
-        return finish(desk, invoice, state);
+        return finish(course, state);
       }
       if (endMs === null) desk.ask(unpaid(invoice));
     }
@@ -138,49 +162,44 @@ async function untilNext(
 
 /** `failed`: no money came. */
 async function tryOnce(
-  desk: Desk,
-  invoice: InvoiceView,
-  attempt: number,
+  course: Course,
+  { attempt, payment }: PreparedAttempt,
 ): Promise<{ readonly settled: CollectionResult } | { readonly failed: RetryReply }> {
-  const { invoiceId, number } = invoice;
+  const { desk, invoice } = course;
+  const { number, subscriberId } = invoice;
   const name = `Attempt ${attempt}`;
-  desk.tag({ AttemptNo: attempt, BillingState: 'collecting', NextActionAt: null });
-  desk.note(name, 'runs');
-  const prepared = await desk.attend(name, () =>
-    db(`Prepare attempt ${attempt}`).prepareInvoicePayment({ invoiceId, attempt }),
-  );
-  if (prepared.kind === 'settled') {
-    return { settled: await finish(desk, invoice, prepared.state) };
-  }
-  if (prepared.kind === 'no_method') {
+  if (payment.kind === 'settled') return { settled: await finish(course, payment.state) };
+  if (payment.kind === 'no_method') {
     desk.note(name, 'failed', 'the subscriber has no payment method');
     return { failed: { state: 'no_method' } };
   }
-  const result = await pay(desk, { paymentId: prepared.paymentId, what: number });
+  desk.note(name, 'runs');
+  const { paymentId } = payment;
+  const result = await pay(desk, { paymentId, what: number, subscriberId });
   if (result.state === 'succeeded') {
     desk.note(name, 'done', 'paid');
-    return { settled: await finish(desk, invoice, 'paid') };
+    return { settled: await finish(course, 'paid') };
   }
   const declineCode = result.state === 'declined' ? result.declineCode : result.state;
   desk.note(name, 'failed', declineCode);
   return { failed: { state: 'declined', declineCode } };
 }
 
-async function finish(
-  desk: Desk,
-  invoice: InvoiceView,
-  state: CollectionResult['state'],
-): Promise<CollectionResult> {
+async function finish(course: Course, state: CollectionResult['state']): Promise<CollectionResult> {
+  const { desk } = course;
   desk.settled();
   desk.tag({ BillingState: state, NextActionAt: null });
   desk.note('Next', 'done', state);
-  await tell(invoice);
+  // What was paid in time has changed nothing for the subscription.
+  if (course.isPastDue || state === 'uncollectible') await tell(course.invoice);
   return { state };
 }
 
-async function giveUp(desk: Desk, invoice: InvoiceView): Promise<void> {
+async function giveUp(course: Course): Promise<void> {
+  const { desk, invoice } = course;
   const { invoiceId } = invoice;
   await desk.attend('Give up', () => db('The policy has ended').failCollection({ invoiceId }));
+  course.isPastDue = true;
   desk.tag({ BillingState: 'failed', NextActionAt: null });
   desk.note('Next', 'waits', `update ${collectionUpdates.retryNow}`);
   desk.ask(unpaid(invoice));
@@ -191,7 +210,13 @@ function unpaid({ number }: InvoiceView): string {
   return `${number} is unpaid after ${RETRY_DAYS.length + 1} attempts`;
 }
 
+/** The subscription may have ended: then nobody needs to know. */
 async function tell({ subscriptionId }: InvoiceView): Promise<void> {
   if (subscriptionId === null) return;
-  await tellSubscription(subscriptionId, subscriptionSignals.standingChanged);
+  const subscription = getExternalWorkflowHandle(workflowIds.subscription(subscriptionId));
+  try {
+    await subscription.signal(subscriptionSignals.standingChanged);
+  } catch (error) {
+    if (!(error instanceof Error) || error.name !== 'ApplicationFailure') throw error;
+  }
 }

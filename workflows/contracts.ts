@@ -61,7 +61,12 @@ export type PeriodCloseInput = {
 export type CollectionInput = { readonly v: 1; readonly invoiceId: string };
 export type RefundInput = { readonly v: 1; readonly refundId: string };
 export type TakeBackInput = { readonly v: 1; readonly takeBackId: string };
-export type PaymentInput = { readonly v: 1; readonly paymentId: string };
+export type PaymentInput = {
+  readonly v: 1;
+  readonly paymentId: string;
+  /** What is paid for: an invoice's number, or credits. */
+  readonly what: string;
+};
 
 /** `staticSummary` of a workflow: the line that the Temporal UI's list shows beside its id. */
 export const summaries = {
@@ -91,9 +96,8 @@ export const closeUpdates = { finalizeNow: 'finalizeNow' } as const;
 export type FinalizeNowReply = { readonly invoiceId: string | null };
 /** Signal of a collection: the invoice was voided, credited, given up or paid elsewhere. */
 export const collectionSignals = { invoiceChanged: 'invoiceChanged' } as const;
-/** Signals of the subscription workflow: facts from its closes and collections, which it looks up in Postgres. */
+/** Signals of the subscription workflow: facts from its collections, which it looks up in Postgres. */
 export const subscriptionSignals = {
-  periodClosed: 'periodClosed',
   standingChanged: 'standingChanged',
   nudge: 'nudge',
 } as const;

@@ -9,7 +9,8 @@ import {
 } from '@temporalio/workflow';
 
 import { retryStep } from './contracts.ts';
-import { attributeWriter, type Attributes } from './search-attributes.ts';
+import { attributeWriter } from './attribute-writer.ts';
+import type { Attributes } from './search-attributes.ts';
 
 /** A fault may mend itself (a server that was away for a day): it is tried again without being told, rarely. */
 const RETRY_UNASKED = '1 hour';

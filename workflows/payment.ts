@@ -13,11 +13,7 @@ type Certain = Extract<PaymentOutcome, { kind: 'succeeded' | 'declined' }>;
 export async function payment(input: PaymentInput): Promise<PaymentResult> {
   const { paymentId } = input;
   const desk = openDesk();
-  const { subscriberId, what } = await desk.attend('Load', () =>
-    db('Load the payment').loadPayment({ paymentId }),
-  );
-  desk.head(`Pay ${what}`);
-  desk.tag({ SubscriberId: subscriberId, BillingState: 'pending' });
+  desk.head(`Pay ${input.what}`);
   desk.note('Charge', 'runs');
   const task: ProviderTask<Certain> = {
     name: 'Charge',

@@ -2,20 +2,18 @@ import {
   allHandlersFinished,
   condition,
   defineUpdate,
-  getExternalWorkflowHandle,
   setHandler,
   sleep,
 } from '@temporalio/workflow';
 
 import type { CloseView, InvoiceStep } from '../activities/close.ts';
-import { db, waiting } from './activities.ts';
+import type { DbActivities } from '../activities/index.ts';
+import { db, hasLasted, soon, waiting } from './activities.ts';
 import {
   closeUpdates,
   type FinalizeNowReply,
   type PeriodCloseInput,
   type PeriodCloseResult,
-  subscriptionSignals,
-  workflowIds,
 } from './contracts.ts';
 import { type Desk, instantText, openDesk } from './desk.ts';
 
@@ -24,6 +22,8 @@ const HOLD_WAIT_MS_MIN = 200;
 const HOLD_WAIT_MS_MAX = 15_000;
 /** An earlier part of the interval that is stuck is looked for at growing intervals, up to this. */
 const EARLIER_WAIT_MS_MAX = 3_600_000;
+/** A close that was asked for begins two seconds before its cut: only a longer wait is announced. */
+const CUT_ANNOUNCED_MS = 10_000;
 
 /** Whether somebody has asked for the draft to be finalized, and what came of the close. */
 type Haste = { isAsked: boolean; done: FinalizeNowReply | null };
@@ -56,81 +56,37 @@ function takeHaste(): Haste {
 }
 
 async function close(input: PeriodCloseInput, haste: Haste): Promise<PeriodCloseResult> {
-  const { periodId, subscriptionId } = input;
+  const { periodId, periodSeq } = input;
   const desk = openDesk();
-  const view = await untilTheCut(desk, periodId);
-  if (view.state === 'closing') {
-    await seal(desk, periodId);
-    await step(desk, 'Drain', 'draining', () =>
-      waiting('Wait until all usage is in Postgres').awaitDrained({ periodId }),
-    );
-  }
+  desk.head(`Period ${periodSeq}`);
+  for (const name of ['Seal', 'Drain', 'Invoice', 'Collect']) desk.note(name, 'waits');
+  await seal(desk, periodId);
   const issued = await invoice(desk, periodId, haste);
   if (issued === null) {
-    desk.tag({ CloseStep: 'done' });
+    desk.tag({ CloseStep: 'done', NextActionAt: null });
     return { periodId, invoiceId: null };
   }
   const { invoiceId, number, isDue } = issued;
-  desk.tag({ InvoiceId: invoiceId });
-  if (isDue) {
-    await step(desk, 'Collect', 'collecting', () =>
-      db(`Start the collection of ${number}`).startCollection({ invoiceId, number }),
-    );
-  }
-  desk.tag({ CloseStep: 'done' });
+  desk.tag({ InvoiceId: invoiceId, CloseStep: 'done', NextActionAt: null });
   desk.note(
     'Collect',
     'done',
     isDue ? `${number} is being collected` : `${number}: nothing is due`,
   );
-  await tellSubscription(subscriptionId, subscriptionSignals.periodClosed);
   return { periodId, invoiceId };
 }
 
-/** The instant may be moved while it is waited for: the projector takes a later one when the shard has passed it. */
-async function untilTheCut(desk: Desk, periodId: string): Promise<CloseView> {
-  for (;;) {
-    const view = await desk.attend('Load', () => db('Load the period').loadClose({ periodId }));
-    show(desk, view);
-    const leftMs = view.endAtMs - Date.now();
-    if (leftMs <= 0) return view;
-    await sleep(leftMs, { summary: `Period ${view.periodSeq} ends` });
-  }
-}
-
-function show(desk: Desk, view: CloseView): void {
-  desk.tag({
-    SubscriberId: view.subscriberId,
-    SubscriptionId: view.subscriptionId,
-    PlanId: view.planId,
-    PeriodSeq: view.periodSeq,
-    CloseStep: 'waiting',
-  });
-  desk.head(
-    `Period ${view.periodSeq} of **${view.subscriberName}** · ${view.planName}, ` +
-      `${instantText(view.startAtMs)} – ${instantText(view.endAtMs)}`,
-  );
-  for (const name of ['Seal', 'Drain', 'Invoice', 'Collect']) desk.note(name, 'waits');
-}
-
-async function step<T>(desk: Desk, name: string, tag: string, work: () => Promise<T>): Promise<T> {
-  desk.tag({ CloseStep: tag });
-  desk.note(name, 'runs');
-  const result = await desk.attend(name, work);
-  desk.note(name, 'done');
-  return result;
-}
-
+/** Until the shard counts nothing more into the period, and all its usage is in Postgres. */
 async function seal(desk: Desk, periodId: string): Promise<void> {
   // It grows: each look is in the history, and while no drain runs the shard may not come to the boundary for hours.
   let boundaryWaitMs = HOLD_WAIT_MS_MIN;
   for (;;) {
-    const answer = await step(desk, 'Seal', 'sealing', () =>
-      waiting('Ask the shard to count nothing more').sealPeriod({ periodId }),
-    );
+    const { view, seal: answer } = await attempt(desk, periodId);
     switch (answer.kind) {
       case 'sealed':
         desk.note('Seal', 'done', answer.shard);
+        if (!answer.isDrained) await drain(desk, periodId);
+        desk.note('Drain', 'done');
         return;
       case 'open_holds': {
         const what = `${answer.count} request(s) under way`;
@@ -143,10 +99,58 @@ async function seal(desk: Desk, periodId: string): Promise<void> {
         await sleep(boundaryWaitMs, { summary: 'The shard comes to the boundary' });
         boundaryWaitMs = Math.min(boundaryWaitMs * 2, HOLD_WAIT_MS_MAX);
         break;
+      case 'ahead':
+        await untilTheCut(desk, view);
+        break;
+      case 'over':
+        return;
       default:
         answer satisfies never;
     }
   }
+}
+
+type Sealing = Awaited<ReturnType<DbActivities['sealPeriod']>>;
+
+async function attempt(desk: Desk, periodId: string): Promise<Sealing> {
+  desk.note('Seal', 'runs');
+  const sealing = await desk.attend('Seal', () =>
+    waiting('Ask the shard to count nothing more').sealPeriod({ periodId, nowMs: Date.now() }),
+  );
+  show(desk, sealing);
+  return sealing;
+}
+
+/** All of it in one write; of a close that was started with it nothing changes. */
+function show(desk: Desk, { view, seal: answer }: Sealing): void {
+  const { subscriberId, subscriptionId, planId, periodSeq } = view;
+  const isLong = answer.kind === 'ahead' && view.endAtMs - Date.now() >= CUT_ANNOUNCED_MS;
+  desk.tag({
+    SubscriberId: subscriberId,
+    SubscriptionId: subscriptionId,
+    PlanId: planId,
+    PeriodSeq: periodSeq,
+    CloseStep: isLong ? 'waiting' : 'sealing',
+    NextActionAt: isLong ? view.endAtMs : null,
+  });
+  desk.head(
+    `Period ${periodSeq} of **${view.subscriberName}** · ${view.planName}, ` +
+      `${instantText(view.startAtMs)} – ${instantText(view.endAtMs)}`,
+  );
+}
+
+async function untilTheCut(desk: Desk, { periodSeq, endAtMs }: CloseView): Promise<void> {
+  desk.note('Seal', 'waits', `the period ends at ${instantText(endAtMs)}`);
+  await sleep(Math.max(1, endAtMs - Date.now()), { summary: `Period ${periodSeq} ends` });
+}
+
+/** The drain is behind: it is waited for as long as it takes. */
+async function drain(desk: Desk, periodId: string): Promise<void> {
+  desk.tag({ CloseStep: 'draining' });
+  desk.note('Drain', 'runs');
+  await desk.attend('Drain', () =>
+    waiting('Wait until all usage is in Postgres').awaitDrained({ periodId }),
+  );
 }
 
 /** Requests usually end long before their hold expires, so it is looked again soon. */
@@ -161,13 +165,7 @@ async function invoice(
   haste: Haste,
 ): Promise<Extract<InvoiceStep, { kind: 'invoiced' }> | null> {
   for (let waitMs = 1000; ; waitMs = Math.min(waitMs * 2, EARLIER_WAIT_MS_MAX)) {
-    const answer = await step(desk, 'Invoice', 'invoicing', () =>
-      db('Rate and issue the invoice').invoicePeriod({
-        periodId,
-        nowMs: Date.now(),
-        isUrgent: haste.isAsked,
-      }),
-    );
+    const answer = await tryInvoice(desk, periodId, haste);
     if (answer.kind === 'invoiced') {
       desk.note('Invoice', 'done', answer.number);
       return answer;
@@ -181,9 +179,26 @@ async function invoice(
       continue;
     }
     const what = `period ${answer.periodSeq} of the same interval is invoiced first`;
+    desk.tag({ CloseStep: 'invoicing' });
     desk.note('Invoice', 'waits', what);
     await sleep(waitMs, { summary: what });
   }
+}
+
+/** It usually takes a moment, and then its end alone is told; what lasts is announced. */
+function tryInvoice(desk: Desk, periodId: string, haste: Haste): Promise<InvoiceStep> {
+  const summary = 'Rate and issue the invoice';
+  const args = () => ({ periodId, nowMs: Date.now(), isUrgent: haste.isAsked });
+  desk.note('Invoice', 'runs');
+  return desk.attend('Invoice', async () => {
+    try {
+      return await soon(summary).invoicePeriod(args());
+    } catch (error) {
+      desk.tag({ CloseStep: 'invoicing', NextActionAt: null });
+      if (!hasLasted(error)) throw error;
+      return db(summary).invoicePeriod(args());
+    }
+  });
 }
 
 async function untilFinal(
@@ -196,14 +211,4 @@ async function untilFinal(
   desk.note('Invoice', 'waits', `${what}, or with update \`${closeUpdates.finalizeNow}\``);
   const leftMs = Math.max(1, draft.finalizeAtMs - Date.now());
   await condition(() => haste.isAsked, leftMs, { summary: what });
-  desk.tag({ NextActionAt: null });
-}
-
-/** The subscription may have ended: then nobody needs to know. */
-export async function tellSubscription(subscriptionId: string, signal: string): Promise<void> {
-  try {
-    await getExternalWorkflowHandle(workflowIds.subscription(subscriptionId)).signal(signal);
-  } catch (error) {
-    if (!(error instanceof Error) || error.name !== 'ApplicationFailure') throw error;
-  }
 }

@@ -1,6 +1,5 @@
 import { defineSearchAttributeKey, SearchAttributeType } from '@temporalio/common';
-import type { SearchAttributeUpdatePair } from '@temporalio/common';
-import { upsertSearchAttributes } from '@temporalio/workflow';
+import type { SearchAttributePair, SearchAttributeUpdatePair } from '@temporalio/common';
 
 /** Our search attributes as the SDK wants them; their names and types are those of `contracts.ts`. */
 const keys = {
@@ -23,7 +22,8 @@ export type Attributes = {
   readonly InvoiceId?: string;
   readonly PlanId?: string;
   readonly BillingState?: string;
-  readonly CloseStep?: string;
+  /** What a close does or waits for. Steps that take a moment are not announced by themselves. */
+  readonly CloseStep?: 'waiting' | 'sealing' | 'draining' | 'invoicing' | 'draft' | 'done';
   /** Null takes it away. */
   readonly AttentionReason?: string | null;
   readonly PeriodSeq?: number;
@@ -33,20 +33,19 @@ export type Attributes = {
   readonly NeedsAttention?: boolean;
 };
 
-/** Keeps what was written last, so that only changes are sent: each upsert is an event and costs an action. */
-export function attributeWriter(): (attributes: Attributes) => void {
-  const written = new Map<string, string>();
-  return (attributes) => {
-    const changed = Object.entries(attributes).filter(
-      ([name, value]) => written.get(name) !== JSON.stringify(value),
-    );
-    for (const [name, value] of changed) written.set(name, JSON.stringify(value));
-    const pairs = pairsOf(Object.fromEntries(changed));
-    if (pairs.length > 0) upsertSearchAttributes(pairs);
-  };
+/**
+ * For whoever starts a workflow, and for a workflow that continues as new: what the first event holds costs nothing,
+ * each change after it is an action.
+ */
+export function startAttributes(attributes: Attributes): SearchAttributePair[] {
+  return attributePairs(attributes).filter(isSet);
 }
 
-function pairsOf(attributes: Attributes): SearchAttributeUpdatePair[] {
+function isSet(pair: SearchAttributeUpdatePair): pair is SearchAttributePair {
+  return pair.value !== null;
+}
+
+export function attributePairs(attributes: Attributes): SearchAttributeUpdatePair[] {
   const { NextActionAt, ...plain } = attributes;
   const pairs: SearchAttributeUpdatePair[] = [];
   if (plain.SubscriberId !== undefined) {

@@ -3,9 +3,9 @@ import {
   allHandlersFinished,
   ApplicationFailure,
   condition,
-  continueAsNew,
   defineSignal,
   defineUpdate,
+  makeContinueAsNewFunc,
   setHandler,
   sleep,
   workflowInfo,
@@ -38,6 +38,7 @@ import {
   workflowIds,
 } from './contracts.ts';
 import { type Desk, instantText, openDesk, reasonOf } from './desk.ts';
+import { type Attributes, startAttributes } from './search-attributes.ts';
 
 /** A subscription that begins this soon is awaited, so that `activate` answers when requests are served. */
 const START_AWAITED_MS = 5000;
@@ -51,7 +52,8 @@ type AnsweredUpdates = {
   readonly changePlan: readonly Answered<ChangePlanReply>[];
   readonly cancelPlanChange: readonly Answered<CancelPlanChangeReply>[];
 };
-type Carried = { readonly answered?: AnsweredUpdates };
+/** What a run hands to the next one, so that it need not load what was read a moment ago. */
+type Carried = { readonly answered?: AnsweredUpdates; readonly view?: SubscriptionView };
 
 type Books = {
   readonly activate: AnswerBook<ActivateReply>;
@@ -97,14 +99,14 @@ type Done = Extract<CommandResult, { kind: 'done' }>;
 /** What one run of the workflow holds; everything that lasts is in Postgres. */
 type Run = {
   view: SubscriptionView;
-  /** Something in Postgres may have changed. */
-  isNudged: boolean;
   /** Whether what the first period begins with has been seen to. */
   hasBegun: boolean;
-  /** Periods whose close this run has started. */
-  readonly started: Set<number>;
+  readonly nudge: Nudge;
   readonly desk: Desk;
 };
+
+/** Something in Postgres may have changed. */
+type Nudge = { isSet: boolean };
 
 /**
  * One subscription, from its start to its end. It is the only one that changes the subscription's periods: commands
@@ -118,19 +120,22 @@ export async function subscription(
   const queue = commandQueue<Command, Done>();
   const books = openBooks(input.answered);
   const run: { current: Run | null } = { current: null };
+  const nudge: Nudge = { isSet: false };
   const handling = { queue, books, run, subscriptionId };
   handleUpdates(handling);
   handlePlanChanges(handling);
   for (const signal of Object.values(subscriptionSignals)) {
     setHandler(defineSignal(signal), () => {
-      if (run.current !== null) run.current.isNudged = true;
+      nudge.isSet = true;
     });
   }
 
-  const view = await desk.attend('Load', () =>
-    db('Load the subscription').loadSubscription({ subscriptionId }),
-  );
-  const state: Run = { view, isNudged: false, hasBegun: false, started: new Set(), desk };
+  const view =
+    input.view ??
+    (await desk.attend('Load', () =>
+      db('Load the subscription').loadSubscription({ subscriptionId }),
+    ));
+  const state: Run = { view, hasBegun: false, nudge, desk };
   run.current = state;
   if (input.activate === true && view.state === 'pending') {
     await execute(state, { kind: 'activate' });
@@ -147,18 +152,19 @@ export async function subscription(
     for (let next = queue.take(); next !== undefined; next = queue.take()) {
       await answerCommand(state, next);
     }
-    if (state.isNudged) await refresh(state);
+    if (nudge.isSet) await refresh(state);
     if (isDue(state.view)) {
       await roll(state);
       isRenewal = true;
     }
     isRenewal ||= workflowInfo().continueAsNewSuggested;
-    if (isRenewal && queue.isEmpty() && allHandlersFinished() && state.view.state !== 'canceled') {
-      await continueAsNew<typeof subscription>({
-        v: 1,
-        subscriptionId,
-        answered: answeredUpdates(books),
-      });
+    const isQuiet = queue.isEmpty() && allHandlersFinished() && !nudge.isSet;
+    if (isRenewal && isQuiet && state.view.state !== 'canceled') {
+      const { view: next } = state;
+      // What it is found by goes into the first event of the next run: there it costs nothing.
+      await makeContinueAsNewFunc<typeof subscription>({
+        typedSearchAttributes: startAttributes(attributesOf(next)),
+      })({ v: 1, subscriptionId, answered: answeredUpdates(books), view: next });
     }
   }
   await condition(() => queue.isEmpty() && allHandlersFinished());
@@ -275,7 +281,7 @@ async function applied(
 }
 
 async function untilSomethingIsDue(run: Run, isAsked: () => boolean): Promise<void> {
-  const wake = (): boolean => isAsked() || run.isNudged;
+  const wake = (): boolean => isAsked() || run.nudge.isSet;
   const next = nextAction(run.view);
   if (next === null) {
     await condition(wake);
@@ -322,7 +328,7 @@ async function answerCommand(run: Run, { command, resolve, reject }: Waiting<Com
 async function execute(run: Run, command: Command): Promise<Done> {
   const result = await perform(run.view.subscriptionId, command);
   if (result.kind === 'refused') throw refusal(result.code, result.message);
-  await adopt(run, result.view);
+  run.view = result.view;
   if (command.kind === 'activate') {
     run.hasBegun = result.effectiveAtMs - Date.now() <= START_AWAITED_MS;
   }
@@ -341,7 +347,7 @@ async function begin(run: Run): Promise<void> {
     db('Begin the first period').activateSubscription({ subscriptionId, nowMs: Date.now() }),
   );
   run.hasBegun = true;
-  if (result.kind === 'done') await adopt(run, result.view);
+  if (result.kind === 'done') run.view = result.view;
 }
 
 async function perform(subscriptionId: string, command: Command): Promise<CommandResult> {
@@ -378,52 +384,42 @@ async function perform(subscriptionId: string, command: Command): Promise<Comman
   }
 }
 
-/** Periods that are over get their close, which goes on by itself. */
-async function adopt(run: Run, view: SubscriptionView): Promise<void> {
-  run.view = view;
-  for (const period of view.closing) {
-    if (run.started.has(period.periodSeq)) continue;
-    await run.desk.attend(`Close of period ${period.periodSeq}`, () =>
-      db(`Start the close of period ${period.periodSeq}`).startPeriodClose({
-        subscriptionId: view.subscriptionId,
-        subscriberName: view.subscriberName,
-        ...period,
-      }),
-    );
-    run.started.add(period.periodSeq);
-  }
-}
-
 /** A boundary has passed, or several: the worker may have been away. */
 async function roll(run: Run): Promise<void> {
   const { subscriptionId } = run.view;
-  const view = await run.desk.attend('Rollover', () =>
-    db('Write the next interval ahead').rollSubscription({ subscriptionId, nowMs: Date.now() }),
+  run.view = await run.desk.attend('Rollover', () =>
+    db('Close the period, write the next interval ahead').rollSubscription({
+      subscriptionId,
+      nowMs: Date.now(),
+    }),
   );
-  await adopt(run, view);
 }
 
-/** A close or a collection has ended: is the subscription in good standing? */
+/** A collection has failed, or was settled after all: is the subscription in good standing? */
 async function refresh(run: Run): Promise<void> {
-  run.isNudged = false;
+  run.nudge.isSet = false;
   const { subscriptionId } = run.view;
   const result = await run.desk.attend('Standing', () =>
     db('Look at unpaid invoices').refreshStanding({ subscriptionId, nowMs: Date.now() }),
   );
-  if (result.kind === 'done') await adopt(run, result.view);
+  if (result.kind === 'done') run.view = result.view;
+}
+
+function attributesOf(view: SubscriptionView): Attributes {
+  return {
+    SubscriberId: view.subscriberId,
+    SubscriptionId: view.subscriptionId,
+    PlanId: view.planId,
+    BillingState: view.state,
+    NextActionAt: nextAction(view)?.atMs ?? null,
+    ...(view.current === null ? {} : { PeriodSeq: view.current.periodSeq }),
+  };
 }
 
 function show(run: Run): void {
   const { view, desk } = run;
   const next = nextAction(view);
-  desk.tag({
-    SubscriberId: view.subscriberId,
-    SubscriptionId: view.subscriptionId,
-    PlanId: view.planId,
-    BillingState: view.state,
-    NextActionAt: next?.atMs ?? null,
-    ...(view.current === null ? {} : { PeriodSeq: view.current.periodSeq }),
-  });
+  desk.tag(attributesOf(view));
   desk.head(`**${view.subscriberName}** · ${view.planName} · ${view.state}`);
   if (view.current !== null) {
     const { periodSeq, startAtMs, endAtMs } = view.current;
@@ -433,9 +429,10 @@ function show(run: Run): void {
       `${periodSeq}, ${instantText(startAtMs)} – ${instantText(endAtMs)}`,
     );
   }
-  if (view.closing.length > 0) {
-    desk.note('Closing', 'runs', view.closing.map(({ periodSeq }) => periodSeq).join(', '));
-  }
+  const closes = view.closing.map(({ periodSeq }) =>
+    workflowIds.periodClose(view.subscriptionId, periodSeq),
+  );
+  if (closes.length > 0) desk.note('Closes', 'done', `${closes.join(', ')} started`);
   const { plannedChange } = view;
   if (plannedChange === null) desk.note('Plan', 'runs', view.planName);
   else {

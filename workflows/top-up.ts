@@ -32,6 +32,7 @@ export async function topUp(input: TopUpInput): Promise<TopUpResult> {
   const paid: PaymentResult = await pay(desk, {
     paymentId: prepared.paymentId,
     what: `${credits} credits`,
+    subscriberId,
   });
   if (paid.state === 'declined') return refuse('declined', paid.declineCode);
   if (paid.state === 'canceled') return refuse('failed', 'the payment was canceled');

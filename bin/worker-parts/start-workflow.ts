@@ -13,6 +13,7 @@ import {
   workflowIds,
   workflowTypes,
 } from '../../workflows/contracts.ts';
+import { type Attributes, startAttributes } from '../../workflows/search-attributes.ts';
 
 type Start = {
   readonly type: string;
@@ -25,6 +26,8 @@ type Start = {
     | TopUpInput
     | RefundInput
     | TakeBackInput;
+  /** What the starter knows of what it is found by; the workflow itself adds the rest. */
+  readonly attributes?: Attributes;
   /** What moves money runs once for its id, and again only when an operator has terminated it before its end. */
   readonly reuse: 'ALLOW_DUPLICATE' | 'ALLOW_DUPLICATE_FAILED_ONLY';
 };
@@ -39,6 +42,7 @@ export function startWorkflowWith(client: Client): StartWorkflow {
         taskQueue: taskQueues.workflows,
         args: [start.input],
         staticSummary: start.staticSummary,
+        typedSearchAttributes: startAttributes(start.attributes ?? {}),
         workflowIdConflictPolicy: 'USE_EXISTING',
         workflowIdReusePolicy: start.reuse,
       });
@@ -60,6 +64,7 @@ function startOf(request: WorkflowRequest): Start {
           subscriptionId: request.subscriptionId,
           ...(request.activate ? { activate: true } : {}),
         },
+        attributes: { SubscriptionId: request.subscriptionId },
         reuse: 'ALLOW_DUPLICATE',
       };
     case 'periodClose':
@@ -73,6 +78,13 @@ function startOf(request: WorkflowRequest): Start {
           periodId: request.periodId,
           periodSeq: request.periodSeq,
         },
+        attributes: {
+          SubscriptionId: request.subscriptionId,
+          PeriodSeq: request.periodSeq,
+          CloseStep: 'sealing',
+          ...(request.subscriberId !== undefined && { SubscriberId: request.subscriberId }),
+          ...(request.planId !== undefined && { PlanId: request.planId }),
+        },
         reuse: 'ALLOW_DUPLICATE_FAILED_ONLY',
       };
     case 'collection':
@@ -81,6 +93,13 @@ function startOf(request: WorkflowRequest): Start {
         workflowId: workflowIds.collection(request.invoiceId),
         staticSummary: summaries.collection(request.summary),
         input: { v: 1, invoiceId: request.invoiceId },
+        attributes: {
+          InvoiceId: request.invoiceId,
+          AttemptNo: 1,
+          BillingState: 'collecting',
+          ...(request.subscriberId !== undefined && { SubscriberId: request.subscriberId }),
+          ...(request.subscriptionId !== undefined && { SubscriptionId: request.subscriptionId }),
+        },
         reuse: 'ALLOW_DUPLICATE_FAILED_ONLY',
       };
     case 'refund':

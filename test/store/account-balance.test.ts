@@ -241,9 +241,9 @@ describe('store/account-balance', () => {
       waitForApplied: unused,
       isDrained: unused,
     });
-    const nothing = await collection.prepareInvoicePayment({ invoiceId: covered.id, attempt: 1 });
-    assert.deepEqual(nothing, { kind: 'settled', state: 'paid' });
-    const payment = await collection.prepareInvoicePayment({ invoiceId: partly.id, attempt: 1 });
+    const nothing = await collection.prepareInvoicePayment({ invoiceId: covered.id });
+    assert.deepEqual(nothing.payment, { kind: 'settled', state: 'paid' });
+    const { payment } = await collection.prepareInvoicePayment({ invoiceId: partly.id });
     assert.ok(payment.kind === 'ready');
     const row = await selectRow<{ minor: bigint }>(
       db,

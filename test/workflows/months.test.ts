@@ -54,7 +54,8 @@ describe('workflows/subscription › over months', () => {
     this.timeout(120_000);
     quietRuntime();
     environment = await timeSkipping();
-    rig = await startRig(ofEnvironment(environment));
+    // Every workflow task replays its whole history: what is not deterministic fails here.
+    rig = await startRig(ofEnvironment(environment), { cachedWorkflowsMax: 0 });
     world = await seedWorld(rig.db);
   });
   after(async () => {

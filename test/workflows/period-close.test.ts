@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 
+import { activityInfo } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 
@@ -49,12 +50,22 @@ describe('workflows/periodClose', function () {
   const asked: string[] = [];
   /** The period that the test is about: subscriptions of earlier tests go on. */
   let watched = '';
+  let isPostgresAway = false;
 
   before(async () => {
     quietRuntime();
     environment = await timeSkipping();
     rig = await startRig(ofEnvironment(environment), {
       cachedWorkflowsMax: 0,
+      aroundActivity: {
+        execute: async (input, next) => {
+          const isAsked = JSON.stringify(input.args).includes(watched);
+          if (isPostgresAway && isAsked && activityInfo().activityType === 'invoicePeriod') {
+            throw new Error('Postgres is away');
+          }
+          return next(input);
+        },
+      },
       ports: {
         shards: {
           seal: ({ periodId }) => {
@@ -188,6 +199,27 @@ describe('workflows/periodClose', function () {
     assert.equal(said, 'Seal: the shard is of another make');
     await whileTimePasses(environment, handle.result());
     assert.deepEqual((await handle.describe()).searchAttributes['NeedsAttention'], [false]);
+  });
+
+  it('announces a step that lasts, and what it waits for', async () => {
+    drained = [false];
+    const { subscriptionId } = await ended('2900');
+    const handle = rig.client.workflow.getHandle(workflowIds.periodClose(subscriptionId, 0));
+    const announced = (step: string): Promise<true> =>
+      whileTimePasses(
+        environment,
+        until(async () => {
+          const { searchAttributes } = await handle.describe();
+          return searchAttributes['CloseStep']?.[0] === step ? true : null;
+        }),
+      );
+    await announced('draining');
+    isPostgresAway = true;
+    drained = [true];
+    await announced('invoicing');
+    isPostgresAway = false;
+    await whileTimePasses(environment, handle.result());
+    await announced('done');
   });
 
   it('run a second time, as after retention, changes no row', async () => {

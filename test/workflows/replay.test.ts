@@ -34,7 +34,7 @@ describe('workflows › replay of recorded histories', function () {
   it('sees a workflow that no longer does what its history says', async () => {
     const text = readFileSync(join(folder, 'periodClose', 'holds-then-paid.json'), 'utf8');
     await assert.rejects(
-      replay(text.replaceAll('"awaitDrained"', '"forgetDrain"')),
+      replay(text.replaceAll('"invoicePeriod"', '"forgetInvoice"')),
       DeterminismViolationError,
     );
   });

@@ -4,6 +4,7 @@ import { Client, Connection } from '@temporalio/client';
 import { NativeConnection } from '@temporalio/worker';
 
 import { reconcile } from '../../activities/reconcile.ts';
+import { countActions } from '../../bench/actions.ts';
 import {
   runningWorkflowIds,
   startWorkflowWith,
@@ -115,7 +116,7 @@ describe('workflows › on a server', function () {
     assert.ok((await found(`NextActionAt < "${by}"`)).includes(id));
   });
 
-  it('shows each step of a close, and finds it by its invoice', async () => {
+  it('finds a close by its invoice, its collection too, and says in the list how they have ended', async () => {
     const { subscriptionId, subscriberId, period } = await subscribed(HOUR_MS - 1000);
     const handle = rig.client.workflow.getHandle(workflowIds.subscription(subscriptionId));
     const { closeWorkflowId } = await handle.executeUpdate<ClosePeriodReply, [unknown]>(
@@ -137,6 +138,30 @@ describe('workflows › on a server', function () {
     const [payment] = await rig.db('payments').where({ subscriber_id: subscriberId });
     const pay = await rig.client.workflow.getHandle(workflowIds.payment(payment.id)).describe();
     assert.match((await pay.staticSummary()) ?? '', /^Pay INV-\d{4}-\d{4}$/);
+    // The start of each says whom and what it is for: only the end is written, once.
+    for (const id of [closeWorkflowId, collect, workflowIds.payment(payment.id)]) {
+      const handleOf = rig.client.workflow.getHandle(id);
+      const { searchAttributes } = await handleOf.describe();
+      assert.deepEqual(searchAttributes['SubscriberId'], [subscriberId]);
+      assert.equal((await countActions(rig.client, id, 0)).attribute_upserts, 1, id);
+    }
+  });
+
+  it('finds a close by what it waits for', async () => {
+    const { subscriptionId, subscriberId, period } = await subscribed(HOUR_MS - 1000);
+    isDrained = false;
+    const handle = rig.client.workflow.getHandle(workflowIds.subscription(subscriptionId));
+    const { closeWorkflowId } = await handle.executeUpdate<ClosePeriodReply, [unknown]>(
+      subscriptionUpdates.closePeriod,
+      { args: [{ periodId: period.id }] },
+    );
+    const ids = await until(async () => {
+      const seen = await found(`SubscriberId="${subscriberId}" AND CloseStep="draining"`);
+      return seen.length > 0 ? seen : null;
+    });
+    assert.deepEqual(ids, [closeWorkflowId]);
+    isDrained = true;
+    await rig.client.workflow.getHandle(closeWorkflowId).result();
   });
 
   it('says in its details what it waits for, as long as a worker lives', async () => {
@@ -173,6 +198,17 @@ describe('workflows › on a server', function () {
       .describe();
     assert.deepEqual(described.searchAttributes['SubscriptionId'], [subscriptionId]);
     assert.deepEqual(described.searchAttributes['PeriodSeq'], [1]);
+    // The run that goes on was started with it, and was told nothing: the invoice is paid.
+    const { events } = await rig.client.workflow
+      .getHandle(described.workflowId, described.runId)
+      .fetchHistory();
+    assert.ok(events);
+    assert.ok(events.some((event) => event.timerStartedEventAttributes));
+    const isAction = (event: NonNullable<typeof events>[number]): boolean =>
+      Boolean(event.upsertWorkflowSearchAttributesEventAttributes) ||
+      Boolean(event.workflowExecutionSignaledEventAttributes) ||
+      Boolean(event.activityTaskScheduledEventAttributes);
+    assert.equal(events.some(isAction), false);
   });
 
   const reconciled = (): Promise<number> =>
