@@ -379,6 +379,20 @@ describe('store › usage on invoices', () => {
     assert.equal((await close(it, 1)).totalMinor, -10_000n);
   });
 
+  it('bills a level of an interval that came in after the subscription had ended', async () => {
+    const it = await subscribed(charge('seats', each('10')));
+    await used(it, 1, { meter: 'seats', quantity: 31 });
+    await used(it, 11, { meter: 'seats', quantity: 62 });
+    await used(it, 31, { meter: 'seats', quantity: 0 });
+    for (const index of [0, 1, 2]) await close(it, index);
+    await end(it);
+    await used(it, 21, { meter: 'seats', quantity: 31 });
+    assert.equal(await billLate(it, false), -10_000n);
+    await used(it, 30, { meter: 'seats', quantity: 62 });
+    // One day more of 31 seats.
+    assert.equal(await billLate(it, false), 1_000n);
+  });
+
   it('bills in the end what the events say in the end, whatever came late or was corrected when', async () => {
     const month = fc.nat(2);
     const use = fc.record({ month, stage: month, quantity: fc.nat(30) });
