@@ -215,7 +215,7 @@ function commitmentLines(input: InvoiceInput, billed: readonly InvoiceLine[]): I
   if (commitment === null || input.minimum === 'later') return [];
   const others = feeLines(input, ({ isAhead, isBefore }) => isAhead || isBefore === true);
   const sum = (lines: readonly InvoiceLine[]): Minor =>
-    lines.reduce((total, { amountMinor }) => total + amountMinor, 0n);
+    sumOf(lines.map(({ amountMinor }) => amountMinor));
   const spentMinor = commitment.billedMinor + sum(billed) - sum(others);
   const { commitmentMinor, ratio = wholeRatio } = commitment;
   const amountMinor = trueUp({ commitmentMinor, feeMinor: 0n, usageMinor: spentMinor, ratio });

@@ -1,6 +1,6 @@
 import type { InvoiceInput } from './invoice.ts';
 import type { InvoiceLine } from './line.ts';
-import type { Minor } from './money.ts';
+import { type Minor, sumOf } from './money.ts';
 import type { Span } from './ratio.ts';
 
 /** A threshold that the usage of an interval has reached, and what to invoice for it. */
@@ -47,10 +47,8 @@ export function usedUntil(input: InvoiceInput, atMs: number): InvoiceInput {
 export function usageCost(
   lines: readonly Pick<InvoiceLine, 'kind' | 'details' | 'amountMinor'>[],
 ): Minor {
-  return lines
-    .filter(
-      ({ kind, details }) =>
-        (kind === 'usage' && details.model !== 'minimum') || kind === 'overage',
-    )
-    .reduce((sum, { amountMinor }) => sum + amountMinor, 0n);
+  const counted = lines.filter(
+    ({ kind, details }) => (kind === 'usage' && details.model !== 'minimum') || kind === 'overage',
+  );
+  return sumOf(counted.map(({ amountMinor }) => amountMinor));
 }
