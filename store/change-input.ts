@@ -236,11 +236,8 @@ async function nextFees(
   const discounted = await feesAfterCoupons(db, of, { ...so, charges });
   const atMs = change.at.getTime();
   const fees = charges.map((charge, index): NextFee => {
-    const before = so.billed.findLast(
-      ({ chargeId, covers, isGivenBack }) =>
-        chargeId === charge.id && !isGivenBack && covers.startMs <= atMs && atMs < covers.endMs,
-    );
-    if (before !== undefined) return { fee: spanFee(before, so.versions), isNew: false };
+    const before = takenBefore(charge.id, so, atMs);
+    if (before !== null) return { fee: before, isNew: false };
     const fee = {
       chargeId: charge.id,
       planVersionId: change.toVersionId,
@@ -261,6 +258,20 @@ async function nextFees(
 }
 
 type NextFee = { readonly fee: SpanFee; readonly isNew: boolean };
+
+/**
+ * A fee that the interval had before, for what it cost then; null: it is new. One that was given back is charged anew,
+ * also where its invoice was given up since; one that was not is owed on that invoice as it is.
+ */
+function takenBefore(chargeId: string, { billed, versions }: Billed, atMs: number): SpanFee | null {
+  const lines = billed.filter(
+    (line) => line.chargeId === chargeId && line.covers.startMs <= atMs && atMs < line.covers.endMs,
+  );
+  const before = lines.findLast(({ isGivenBack }) => !isGivenBack);
+  if (before === undefined) return null;
+  const isGivenBack = lines.at(-1) !== before;
+  return spanFee({ ...before, ...(isGivenBack && { paidMinor: before.netMinor }) }, versions);
+}
 
 /**
  * Whole fees, less what the subscription's coupons take off them. A fixed amount is taken once in an interval: here only

@@ -98,7 +98,9 @@ export type BilledLine = CoveringLine & {
   readonly planVersionId: string;
   readonly name: string;
   readonly amountMinor: bigint;
-  /** Its amount less its share of discounts and what credit notes gave back; nothing, of an invoice that was given up. */
+  /** Its amount less its share of discounts and what credit notes gave back. */
+  readonly netMinor: bigint;
+  /** The same, and nothing of an invoice that was given up. */
   readonly paidMinor: bigint;
   readonly position: number;
   /** Its invoice can be credited, and up to how much of the line, its discounts included. */
@@ -165,7 +167,8 @@ export async function readBilledLines(
     readonly kind: string;
     readonly name: string;
     readonly amountMinor: bigint;
-    readonly paidMinor: bigint;
+    readonly netMinor: bigint;
+    readonly isGivenUp: boolean;
     readonly position: number;
     readonly isFinal: boolean;
     readonly creditableMinor: bigint;
@@ -174,7 +177,8 @@ export async function readBilledLines(
   }>(
     db,
     `SELECT i.id AS "invoiceId", l.charge_id AS "chargeId", l.plan_version_id AS "planVersionId", l.kind, l.description AS name,
-       l.amount_minor AS "amountMinor", CASE i.state WHEN 'uncollectible' THEN 0 ELSE (l.amount_minor - l.discount_minor - coalesce(c.given, 0))::bigint END AS "paidMinor",
+       l.amount_minor AS "amountMinor", (l.amount_minor - l.discount_minor - coalesce(c.given, 0))::bigint AS "netMinor",
+       i.state = 'uncollectible' AS "isGivenUp",
        l.position, i.finalized_at IS NOT NULL AS "isFinal", (l.amount_minor - coalesce(c.credited, 0))::bigint AS "creditableMinor",
        l.covers_start_at AS "startAt", l.covers_end_at AS "endAt"
      FROM invoices i JOIN invoice_lines l ON l.invoice_id = i.id
@@ -187,12 +191,13 @@ export async function readBilledLines(
     { subscription: of.subscriptionId, from: new Date(of.fromMs), except: of.exceptPeriodId },
   );
   return {
-    lines: rows.flatMap(({ startAt, endAt, kind, ...line }) =>
+    lines: rows.flatMap(({ startAt, endAt, kind, isGivenUp, ...line }) =>
       startAt === null || endAt === null
         ? []
         : [
             {
               ...line,
+              paidMinor: isGivenUp ? 0n : line.netMinor,
               covers: { startMs: startAt.getTime(), endMs: endAt.getTime() },
               isGivenBack: kind === 'adjustment',
             },
