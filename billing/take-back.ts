@@ -22,8 +22,7 @@ export type TakeBackTerms = { readonly micro: bigint; readonly minor: Minor };
 
 /** What `micro` more credits give back: what all so far cost, rounded down, less what was given back before. */
 export function moneyBack(sale: Sale, before: TakenBefore, micro: bigint): Minor {
-  const minor = ((before.micro + micro) * sale.priceMinor) / sale.creditsMicro - before.minor;
-  return minor < 0n ? 0n : minor;
+  return ((before.micro + micro) * sale.priceMinor) / sale.creditsMicro - before.minor;
 }
 
 /** The fewest credits that cost `minor` more, rounded up to a micro-credit; one at least. */

@@ -20,6 +20,8 @@ const credits = (whole: number): bigint => BigInt(Math.round(whole * 1_000_000))
 const thousand: Sale = { creditsMicro: credits(1000), priceMinor: 2500n };
 /** 3 credits for 10.00: no number of cents is a whole number of micro-credits. */
 const three: Sale = { creditsMicro: credits(3), priceMinor: 1000n };
+/** 3 micro-credits for 10.00. */
+const costly: Sale = { creditsMicro: 3n, priceMinor: 1000n };
 /** A micro-credit for 5.00. */
 const dear: Sale = { creditsMicro: 1n, priceMinor: 500n };
 
@@ -72,9 +74,14 @@ describe('billing/take-back › takeBack', () => {
     ['less than a cent is left where it is', [thousand, nothing, all, 399_999n], [0n, 0n]],
     ['nothing left gives nothing', [thousand, nothing, all, 0n], [0n, 0n]],
     [
-      'nothing left gives nothing, also of what earlier ones rounded off',
-      [three, { micro: 1000n, minor: 0n }, all, 0n],
+      'nothing left gives nothing, also where earlier ones gave less than was taken',
+      [costly, { micro: 1n, minor: 100n }, all, 0n],
       [0n, 0n],
+    ],
+    [
+      'a note takes a micro-credit at least',
+      [costly, { micro: 1n, minor: 100n }, amount(100n), 2n],
+      [1n, 100n],
     ],
     [
       'what earlier ones rounded off goes with the last',
