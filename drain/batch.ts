@@ -142,27 +142,26 @@ function park(
   return parkFact(tx, stream, { streamId: parked.id, fact: parked.fact, reason: parked.reason });
 }
 
-type Read<Fact> = { readonly entry: StreamEntry; readonly fact: Fact };
-
 async function postEntries(tx: Tx, batch: Batch): Promise<BatchResult> {
   const refused: (StreamEntry & { readonly reason: string })[] = [];
-  const usage: Read<UsageFact>[] = [];
-  const others: Read<Exclude<StreamFact, UsageFact>>[] = [];
+  const usage: UsageFact[] = [];
+  const others: {
+    readonly entry: StreamEntry;
+    readonly fact: Exclude<StreamFact, UsageFact>;
+  }[] = [];
   for (const entry of batch.entries) {
     const fact = entry.parsed;
     if (fact instanceof MalformedFact) refused.push({ ...entry, reason: fact.message });
-    else if (fact.kind === 'usage') usage.push({ entry, fact });
+    else if (fact.kind === 'usage') usage.push(fact);
     else others.push({ entry, fact });
   }
-  const outcome = await postUsage(
-    tx,
-    usage.map(({ fact }) => fact),
-    batch.whileWriting,
+  const outcome = await postUsage(tx, usage, batch.whileWriting);
+  const reasons = new Map<unknown, string>(
+    outcome.refused.map(({ fact, reason }) => [fact, reason]),
   );
-  const entryOf = new Map(usage.map(({ entry, fact }) => [fact, entry]));
-  for (const { fact, reason } of outcome.refused) {
-    const entry = entryOf.get(fact);
-    if (entry !== undefined) refused.push({ ...entry, reason });
+  for (const entry of reasons.size > 0 ? batch.entries : []) {
+    const reason = reasons.get(entry.parsed);
+    if (reason !== undefined) refused.push({ ...entry, reason });
   }
   for (const { entry, fact } of others) {
     await postOther(tx, { ...batch.stream, streamId: entry.id }, fact);

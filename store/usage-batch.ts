@@ -1,7 +1,7 @@
 import type { Aggregation } from '../billing/plan.ts';
 import type { UsageFact } from '../billing/usage-fact.ts';
 import type { Tx } from './db.ts';
-import { readBucketOwners, type BucketOwner } from './grant-remainders.ts';
+import { type BucketOwner, type BucketTake, readBucketOwners } from './grant-remainders.ts';
 import { postReserved, reserveTxnIds } from './ledger.ts';
 import { textArray } from './pg-array.ts';
 import { selectRows } from './query.ts';
@@ -9,7 +9,7 @@ import { askForUnheld, priceUnheld } from './unheld-usage.ts';
 import { insertEvents } from './usage-events.ts';
 import { placeFacts, type PlacedFact } from './usage-placement.ts';
 import { addRollups, type RollupSums, sumRollups } from './usage-rollups.ts';
-import { spendFromGrants } from './usage-spend.ts';
+import { spendFromGrants, sumTakes } from './usage-spend.ts';
 import { addValuesAndLevels } from './usage-values.ts';
 
 /**
@@ -48,16 +48,12 @@ export async function postUsage(
   facts: readonly UsageFact[],
   whileWriting?: () => void,
 ): Promise<UsageOutcome> {
-  const first = new Map<string, UsageFact>();
-  for (const fact of facts) if (!first.has(fact.opId)) first.set(fact.opId, fact);
-  // Sorted, to prevent deadlocks between two drains that insert the same event.
-  const distinct = [...first.values()].toSorted((a, b) => (a.opId < b.opId ? -1 : 1));
+  // Sorted, to prevent deadlocks between two drains that insert the same event. Those of one id stay as they came.
+  const sorted = facts.toSorted((a, b) => Number(a.opId > b.opId) - Number(a.opId < b.opId));
+  const distinct = sorted.filter(({ opId }, index) => opId !== sorted[index - 1]?.opId);
   const { placed, refused } = await placeFacts(tx, distinct);
   const meters = await readMeters(tx, placed);
-  const owners = await readBucketOwners(
-    tx,
-    placed.flatMap(({ fact }) => fact.takes.map((take) => take.bucketId)),
-  );
+  const owners = await readBucketOwners(tx, bucketsOf(placed));
   const unheldCosts = await priceUnheld(tx, placed);
   const entries: UsageEntry[] = [];
   for (const candidate of placed) {
@@ -80,7 +76,8 @@ type Meters = ReadonlyMap<string, ReadonlyMap<string, Meter>>;
 type Owners = ReadonlyMap<string, BucketOwner>;
 
 async function readMeters(tx: Tx, placed: readonly PlacedFact[]): Promise<Meters> {
-  const keys = new Set(placed.flatMap(({ fact }) => fact.quantities.map(({ meter }) => meter)));
+  const keys = new Set<string>();
+  for (const { fact } of placed) for (const { meter } of fact.quantities) keys.add(meter);
   if (keys.size === 0) return new Map();
   const rows = await selectRows<Meter & { environment: string; key: string }>(
     tx,
@@ -93,6 +90,12 @@ async function readMeters(tx: Tx, placed: readonly PlacedFact[]): Promise<Meters
     meters.set(environment, keyed.set(key, meter));
   }
   return meters;
+}
+
+function bucketsOf(placed: readonly PlacedFact[]): ReadonlySet<string> {
+  const ids = new Set<string>();
+  for (const { fact } of placed) for (const { bucketId } of fact.takes) ids.add(bucketId);
+  return ids;
 }
 
 function whyRefused(
@@ -148,25 +151,35 @@ async function insertAndPost(
   const ids = await reserveTxnIds(tx, spenders.length);
   const txnIds = new Map(spenders.map((subscriber, index) => [subscriber, ids[index] ?? 0n]));
   // As a rule all are new and the grants suffice, so what follows from that is worked out while they are stored.
-  let expected: Sums | null = null;
+  const expected: { sums?: Sums } = {};
   const inserted = await insertEvents(tx, entries, txnIds, () => {
-    expected ??= sumUp(entries, owners);
+    expected.sums ??= sumUp(entries, owners);
     whileWriting?.();
   });
   if (inserted.length === 0) return [];
-  const fresh = await askForUnheld(tx, await spendFromGrants(tx, inserted));
-  const { rollups, spends } =
-    fresh === entries && expected !== null ? expected : sumUp(fresh, owners);
+  const sumsOf = (some: readonly UsageEntry[]): Sums =>
+    some === entries && expected.sums !== undefined ? expected.sums : sumUp(some, owners);
+  const spent = await spendFromGrants(tx, inserted, sumsOf(inserted).takes);
+  const fresh = await askForUnheld(tx, spent);
+  const { rollups, spends } = sumsOf(fresh);
   await addRollups(tx, rollups);
   await addValuesAndLevels(tx, fresh);
   await postSpends(tx, spends, txnIds);
   return fresh;
 }
 
-type Sums = { readonly rollups: RollupSums; readonly spends: readonly Spend[] };
+type Sums = {
+  readonly takes: readonly BucketTake[];
+  readonly rollups: RollupSums;
+  readonly spends: readonly Spend[];
+};
 
 function sumUp(entries: readonly UsageEntry[], owners: Owners): Sums {
-  return { rollups: sumRollups(entries), spends: sumSpends(entries, owners) };
+  return {
+    takes: sumTakes(entries),
+    rollups: sumRollups(entries),
+    spends: sumSpends(entries, owners),
+  };
 }
 
 const hasSpent = (entry: UsageEntry): boolean => entry.creditsMicro > 0n;

@@ -1,27 +1,31 @@
 import type { Tx } from './db.ts';
-import { takeFromGrants } from './grant-remainders.ts';
+import { type BucketTake, takeFromGrants } from './grant-remainders.ts';
 import { numberArray, textArray } from './pg-array.ts';
 import { selectRows } from './query.ts';
 import type { UsageEntry } from './usage-batch.ts';
 
+/** What the events took of each bucket. */
+export function sumTakes(entries: readonly UsageEntry[]): readonly BucketTake[] {
+  const sums = new Map<string, bigint>();
+  for (const { takes } of entries) {
+    for (const { bucketId, micro } of takes) {
+      sums.set(bucketId, (sums.get(bucketId) ?? 0n) + BigInt(micro));
+    }
+  }
+  return [...sums].map(([bucketId, micro]) => ({ bucketId: BigInt(bucketId), micro }));
+}
+
 /**
- * Takes from the grants what new events spent, and gives the events as they then stand. A shard that lost the tail of its
+ * Takes from the grants what new events spent, `takes` in all, and gives the events as they then stand. A shard that lost the tail of its
  * log has credits again that were spent before, and spends them a second time: no balance goes below zero, so what the
  * grants no longer have is written off, from the latest event back. The use itself stays, and is billed as metered.
  */
 export async function spendFromGrants(
   tx: Tx,
   fresh: readonly UsageEntry[],
+  takes: readonly BucketTake[],
 ): Promise<readonly UsageEntry[]> {
-  const lacking = await takeFromGrants(
-    tx,
-    fresh.flatMap((entry) =>
-      entry.takes.map(({ bucketId, micro }) => ({
-        bucketId: BigInt(bucketId),
-        micro: BigInt(micro),
-      })),
-    ),
-  );
+  const lacking = await takeFromGrants(tx, takes);
   if (lacking.size === 0) return fresh;
   const short = new Map([...lacking].map(([bucketId, micro]) => [String(bucketId), micro]));
   const cut = new Map<string, UsageEntry>();
