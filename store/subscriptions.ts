@@ -160,12 +160,16 @@ export async function readSubscription(db: Reader, subscriptionId: string): Prom
   );
 }
 
-/** The same, locked until the transaction ends: whatever changes a subscription's periods holds this lock. */
+/**
+ * The same, locked until the transaction ends: whatever changes a subscription's periods holds this lock. Weaker than FOR
+ * UPDATE: an invoice that refers to it is still written by a close, which holds the account balance and so never waits
+ * for one that holds this and waits for the balance.
+ */
 export async function lockSubscription(tx: Tx, subscriptionId: string): Promise<Subscription> {
   return insertedRow<Subscription>(
     tx,
     `SELECT ${columns} FROM subscriptions s JOIN plan_versions v ON v.id = s.plan_version_id
-     WHERE s.id = ? FOR UPDATE OF s`,
+     WHERE s.id = ? FOR NO KEY UPDATE OF s`,
     [subscriptionId],
   );
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 
 import { collectionActivities } from '../../activities/collection.ts';
-import { readAccountBalance } from '../../store/account-balance.ts';
+import { lockAccountBalance, readAccountBalance } from '../../store/account-balance.ts';
 import { type Db, inTransaction, openDb } from '../../store/db.ts';
 import { findViolations, invariants } from '../../store/invariants.ts';
 import { type Invoice, issueInvoice, type NewInvoice } from '../../store/invoices.ts';
@@ -165,6 +165,32 @@ describe('store/account-balance', () => {
       adjustment(`given ${currency}`, -minor, { currency, balanceAppliedMinor: -minor }),
     );
   }
+
+  it('is taken by a close while a change of the same subscription waits for it', async () => {
+    const subscriptionId = await subscribe(await seedVolumePlan());
+    const [january] = await listPeriods(db, subscriptionId);
+    assert.ok(january);
+    await give(100n);
+    await inTransaction(db, (tx) => beginClosing(tx, january));
+    const owner = { environment: 'test', subscriberId, currency: 'USD' };
+    const isHeld = Promise.withResolvers<void>();
+    const isLocked = Promise.withResolvers<void>();
+    const change = inTransaction(db, async (tx) => {
+      await lockSubscription(tx, subscriptionId);
+      isLocked.resolve();
+      await isHeld.promise;
+      await lockAccountBalance(tx, owner);
+    });
+    const close = inTransaction(db, async (tx) => {
+      await lockAccountBalance(tx, owner);
+      isHeld.resolve();
+      await isLocked.promise;
+      // Its invoice refers to the subscription that the other one holds.
+      return invoicePeriod(tx, january.id, january.endAt);
+    });
+    const [, closed] = await Promise.all([change, close]);
+    assert.equal(closed.kind, 'invoiced');
+  });
 
   it('gets what a period closed early costs too much, and gives it to the next invoice', async () => {
     const subscriptionId = await subscribe(await seedVolumePlan());

@@ -297,6 +297,15 @@ describe('store: invoices with coupons, add-ons and taxes', () => {
       assert.equal(early?.draft.totalMinor, 11_781n);
     });
 
+    it('whose invoice was made void just before is on the estimate, as it will be on the invoice', async () => {
+      const id = await subscribe({}, { billIn: 'advance' });
+      const { id: invoiceId } = await ahead(id);
+      await inTransaction(db, (tx) => voidInvoice(tx, { invoiceId, reason: null, at: START }));
+      const early = await upcomingInvoice(db, id, START.getTime() - 1000);
+      assert.equal(early?.draft.totalMinor, 2n * 11_781n);
+      assert.deepEqual(sums(await close(id, 0)), [19_800n, 3762n, 23_562n]);
+    });
+
     it('for two months: the first and the second fee, and the usage of both', async () => {
       const id = await subscribe({}, { billIn: 'advance' });
       const coupon = await seedCoupon(db, {
