@@ -278,6 +278,24 @@ describe('store › fees given back', () => {
       assert.deepEqual((await life.texts(await closeAt(life, day(70)))).length, 1);
     });
 
+    it('also where the change began another interval', async () => {
+      const year = { interval: { unit: 'year', count: 1 } } as const;
+      for (const isInTime of [true, false]) {
+        const life = await living(await ahead('3100'));
+        await giveUp(await advanceOf(life));
+        const old = await life.at(start);
+        await life.change(day(11), await ahead('36500', year));
+        if (isInTime) await pay(await advanceOf(life));
+        const texts = await life.texts(await life.close(old));
+        if (!isInTime) await pay(await advanceOf(life));
+        await cut(life, day(41));
+        const unused = 'Unused part of Fee 3100 (21 of 31 days)';
+        assert.deepEqual(texts, isInTime ? [`${unused} -2100`] : []);
+        // 31.00 less what was not used of it, and a year.
+        assert.equal(await life.totalMinor(), 1_000n + 36_500n);
+      }
+    });
+
     it('nothing where the change was undone, or nothing was changed', async () => {
       const old = await ahead('3100');
       const life = await living(old);
