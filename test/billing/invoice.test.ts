@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
+import type { UnusedFee } from '../../billing/fees.ts';
 import {
   assembleLateInvoice,
   type InvoiceDraft,
@@ -12,6 +13,7 @@ import { type UsagePartial } from '../../billing/rate.ts';
 import { taxLabel } from '../../billing/tax.ts';
 import { bill, feeOf, type Given, january, runOf } from './bill.ts';
 
+const december = { startMs: Date.UTC(2024, 11, 1), endMs: Date.UTC(2025, 0, 1) };
 const calls = {
   id: 'mtr_calls',
   key: 'api_calls',
@@ -374,7 +376,6 @@ describe('billing/invoice › parts of an interval', () => {
   });
 
   it('a fee of an interval before names it, and counts towards no commitment of this one', () => {
-    const december = { startMs: Date.UTC(2024, 11, 1), endMs: Date.UTC(2025, 0, 1) };
     const monthly = {
       kind: 'recurring',
       id: 'chg_fee',
@@ -393,8 +394,26 @@ describe('billing/invoice › parts of an interval', () => {
     ]);
   });
 
+  it('what is given back of a fee lowers what was spent towards a commitment of its own interval only', () => {
+    const unused = (chargeId: string, isBefore: boolean): UnusedFee => ({
+      ...{ chargeId, invoiceId: 'inv_1', planVersionId: 'pver_1', name: chargeId, isBefore },
+      ...{ paidMinor: 3_100n, covers: isBefore ? december : january },
+      part: { ratio: { numerator: 10n, denominator: 31n }, text: '10 of 31 days' },
+    });
+    const draft = bill(plan([fee('2900')]), {
+      unused: [unused('Seats', true), unused('Support', false)],
+      commitment: { commitmentMinor: 10_000n, billedMinor: 0n },
+    });
+    assert.deepEqual(texts(draft), [
+      'Monthly fee 29.00',
+      'Unused part of Support (10 of 31 days) -10.00',
+      // 100.00 less 29.00, and the 10.00 that were given back are missing again.
+      'Commitment, at least $100.00 81.00',
+      'Unused part of Seats (10 of 31 days), Dec 1 – Dec 31, 2024 -10.00',
+    ]);
+  });
+
   describe('of what came in after the end', () => {
-    const december = { startMs: Date.UTC(2024, 11, 1), endMs: Date.UTC(2025, 0, 1) };
     const late = (quantity: bigint, more: Partial<LateUsage> = {}): LateUsage => ({
       ...runOf(plan([usageCharge(perCall, { maximum_minor: '5000' })]), {
         isBegun: true,
@@ -442,6 +461,25 @@ describe('billing/invoice › parts of an interval', () => {
         [null, null],
       );
       assert.equal(assembleLateInvoice(input()), null);
+    });
+
+    it('there is one where what one charge costs more is what another costs less', () => {
+      const other = { ...calls, id: 'mtr_other', key: 'other' };
+      const definition = plan([
+        usageCharge(perCall),
+        usageCharge(perCall, { id: 'chg_other', meter: other }),
+      ]);
+      const usage = [
+        { meterId: calls.id, billedBefore: rows(0n), thisPeriod: rows(1_000n) },
+        { meterId: other.id, billedBefore: rows(1_000n), thisPeriod: rows(-1_000n) },
+      ];
+      const run = { ...runOf(definition, { isBegun: true, usage }), period: december };
+      const draft = assembleLateInvoice(input({ ...run, isLast: true }));
+      assert.deepEqual(
+        draft?.lines.map(({ amountMinor }) => amountMinor),
+        [100n, -100n],
+      );
+      assert.equal(draft?.totalMinor, 0n);
     });
 
     it('in another currency is our mistake', () => {
