@@ -4,12 +4,15 @@ import {
   type BucketOwner,
   type BucketTake,
   readBucketOwners,
+  lockGrantRest,
+  takeFromGrant,
   takeFromGrants,
 } from './grant-remainders.ts';
 import { isPosted, postLedger } from './ledger.ts';
 import { selectRow, selectRows } from './query.ts';
 import type { StreamName } from './stream-cursors.ts';
-import { settleTakeBack, takeBackOf } from './take-backs.ts';
+import { readTakeBack, settleTakeBack, takeBackOf } from './take-backs.ts';
+import { appendCoreLog } from './wallets.ts';
 
 /** The stream's facts that are not usage. A fact that names something unknown throws FactRefused, before any write. */
 export class FactRefused extends Error {
@@ -44,12 +47,8 @@ export async function postExpired(tx: Tx, place: FactPlace, fact: ExpiredFact): 
 }
 
 /** Takes what the shard took from one bucket, and gives how much of it the grants had. */
-async function takeFromBucket(
-  tx: Tx,
-  take: BucketTake,
-  firstGrantId: string | null = null,
-): Promise<bigint> {
-  const lacking = await takeFromGrants(tx, [take], firstGrantId);
+async function takeFromBucket(tx: Tx, take: BucketTake): Promise<bigint> {
+  const lacking = await takeFromGrants(tx, [take]);
   return take.micro - (lacking.get(take.bucketId) ?? 0n);
 }
 
@@ -74,9 +73,9 @@ type LoggedDebit = {
 
 /**
  * What the shard really took for a void or a debit of the core log: exactly that is posted, once for each entry, as far
- * as the grants still had it.
- * The debit of an unheld use turns into its spend; everything else is given back (available −, refunded +), that of a
- * take-back as far as it gives money for it.
+ * as the grants still had it. The debit of an unheld use turns into its spend; everything else is given back
+ * (available −, refunded +). A void and a take-back name a grant, which the shard does not know: what it took of others
+ * in the bucket, for usage had eaten into the one, goes back to it.
  */
 export async function postDebit(tx: Tx, fact: DebitFact): Promise<void> {
   const owner = await ownerOf(tx, fact);
@@ -92,18 +91,21 @@ export async function postDebit(tx: Tx, fact: DebitFact): Promise<void> {
   if (logged.taken_micro !== null) return;
   const taken = BigInt(fact.takenMicro);
   if (taken > logged.amount_micro) throw new FactRefused('it took more than was asked for');
-  const grantId = /^void:(grant_.+)$/.exec(logged.business_key)?.[1] ?? null;
-  const takeBackId = takeBackOf(logged.business_key);
-  const amount =
-    takeBackId === null
-      ? await takeFromBucket(tx, { bucketId: owner.bucketId, micro: taken }, grantId)
-      : await settleTakeBack(tx, takeBackId, taken);
+  const { amount, restMicro } = await takeFor(tx, logged, {
+    bucketId: owner.bucketId,
+    micro: taken,
+  });
   await selectRows(tx, 'UPDATE core_log SET taken_micro = ? WHERE subscriber_id = ? AND seq = ?', [
-    // What a take-back gives back to the shard stands in the log as a grant of its own.
-    takeBackId === null ? amount : taken,
+    amount + restMicro,
     fact.subscriberId,
     fact.coreSeq,
   ]);
+  if (restMicro > 0n) {
+    await appendCoreLog(tx, {
+      ...{ subscriberId: fact.subscriberId, verb: 'grant', bucketId: owner.bucketId },
+      ...{ amountMicro: restMicro, businessKey: `${logged.business_key}:rest` },
+    });
+  }
   const eventId = /^unheld:([^:]+)/.exec(logged.business_key)?.[1];
   if (eventId !== undefined) {
     await payUnheld(tx, { eventId, owner, asked: logged.amount_micro, amount });
@@ -120,6 +122,26 @@ export async function postDebit(tx: Tx, fact: DebitFact): Promise<void> {
       { asset, kind, subscriberId: fact.subscriberId, amount },
     ],
   });
+}
+
+/** What is posted of what the shard took, and what goes back to it; both are there in the grants of the bucket. */
+async function takeFor(
+  tx: Tx,
+  logged: LoggedDebit,
+  take: BucketTake,
+): Promise<{ readonly amount: bigint; readonly restMicro: bigint }> {
+  const takeBackId = takeBackOf(logged.business_key);
+  const grantId =
+    takeBackId === null
+      ? (/^void:(grant_.+)$/.exec(logged.business_key)?.[1] ?? null)
+      : (await readTakeBack(tx, takeBackId)).grantId;
+  if (grantId === null) return { amount: await takeFromBucket(tx, take), restMicro: 0n };
+  const rest = await lockGrantRest(tx, grantId);
+  const found = take.micro < rest.bucketMicro ? take.micro : rest.bucketMicro;
+  const own = found < rest.remainingMicro ? found : rest.remainingMicro;
+  const amount = takeBackId === null ? own : await settleTakeBack(tx, takeBackId, own);
+  await takeFromGrant(tx, grantId, amount);
+  return { amount, restMicro: found - amount };
 }
 
 /**

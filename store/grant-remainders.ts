@@ -1,18 +1,17 @@
 import type { Tx } from './db.ts';
 import { numberArray } from './pg-array.ts';
-import { selectRows } from './query.ts';
+import { insertedRow, selectRows } from './query.ts';
 
 export type BucketTake = { readonly bucketId: bigint; readonly micro: bigint };
 
 /**
- * Takes from the grants of each bucket, the oldest first, what the shard has taken from the bucket as a whole.
- * `firstGrantId` is emptied before the others (a void names its grant). Gives what each bucket lacked, without those that
- * lacked nothing: a shard that lost the tail of its log has credits that were spent before, and no balance goes below zero.
+ * Takes from the grants of each bucket, the oldest first, what the shard has taken from the bucket as a whole. Gives what
+ * each bucket lacked, without those that lacked nothing: a shard that lost the tail of its log has credits that were spent
+ * before, and no balance goes below zero.
  */
 export async function takeFromGrants(
   tx: Tx,
   takes: readonly BucketTake[],
-  firstGrantId: string | null = null,
 ): Promise<ReadonlyMap<bigint, bigint>> {
   const wanted = new Map<bigint, bigint>();
   for (const { bucketId, micro } of takes) {
@@ -30,19 +29,41 @@ export async function takeFromGrants(
      ordered AS (
        SELECT id, bucket_id, remaining_micro, micro,
          sum(remaining_micro) OVER (
-           PARTITION BY bucket_id ORDER BY (id = ?::text) DESC NULLS LAST, created_at, id
+           PARTITION BY bucket_id ORDER BY created_at, id
          ) - remaining_micro AS before
        FROM locked
      ),
      fifo AS (SELECT id, LEAST(remaining_micro, micro - before)::bigint AS taken FROM ordered WHERE micro > before)
      UPDATE grants g SET remaining_micro = g.remaining_micro - f.taken FROM fifo f
      WHERE g.id = f.id RETURNING g.bucket_id, f.taken`,
-    [numberArray([...wanted.keys()]), numberArray([...wanted.values()]), firstGrantId],
+    [numberArray([...wanted.keys()]), numberArray([...wanted.values()])],
   );
   for (const row of taken) {
     wanted.set(row.bucket_id, (wanted.get(row.bucket_id) ?? 0n) - row.taken);
   }
   return new Map([...wanted].filter(([, short]) => short !== 0n));
+}
+
+/** What is left of a grant, and of all grants that share its bucket. */
+export type GrantRest = { readonly remainingMicro: bigint; readonly bucketMicro: bigint };
+
+/** Locks the grant until the transaction ends. */
+export async function lockGrantRest(tx: Tx, grantId: string): Promise<GrantRest> {
+  return insertedRow<GrantRest>(
+    tx,
+    `SELECT g.remaining_micro AS "remainingMicro",
+       (SELECT sum(o.remaining_micro)::bigint FROM grants o WHERE o.bucket_id = g.bucket_id) AS "bucketMicro"
+     FROM grants g WHERE g.id = ? FOR UPDATE OF g`,
+    [grantId],
+  );
+}
+
+/** At most what is left of it, which the caller has locked. */
+export async function takeFromGrant(tx: Tx, grantId: string, micro: bigint): Promise<void> {
+  await tx.raw('UPDATE grants SET remaining_micro = remaining_micro - ? WHERE id = ?', [
+    micro.toString(),
+    grantId,
+  ]);
 }
 
 export type BucketOwner = {

@@ -613,7 +613,7 @@ export const invariants: readonly Invariant[] = [
   {
     id: 'I46',
     sentence:
-      'What a shard took for a take-back was taken from its grant and posted as refunded, but for a rest that went back to the shard.',
+      'What a shard took for a take-back or a void was taken from its grant and posted as refunded, but for a rest that went back to the shard.',
     kind: 'always',
     sql: `SELECT k.id AS subject, 'shard took ' || coalesce(d.taken_micro, 0) || ', kept ' || coalesce(k.taken_micro, 0)
         || ', rest ' || coalesce(r.amount_micro, 0) || ', posted ' || coalesce(p.micro, 0) AS detail
@@ -630,7 +630,14 @@ export const invariants: readonly Invariant[] = [
         OR d.taken_micro <> k.taken_micro + coalesce(r.amount_micro, 0)
         OR coalesce(k.taken_micro, 0) <> coalesce(p.micro, 0)
         OR r.seq IS NOT NULL AND (r.verb, r.subscriber_id, r.bucket_id)
-          IS DISTINCT FROM ('grant', k.subscriber_id, g.bucket_id)`,
+          IS DISTINCT FROM ('grant', k.subscriber_id, g.bucket_id)
+      UNION ALL SELECT d.business_key, 'shard took ' || d.taken_micro || ', rest ' || coalesce(max(r.amount_micro), 0)
+        || ', posted ' || coalesce(sum(e.amount), 0)
+      FROM core_log d LEFT JOIN core_log r ON r.business_key = d.business_key || ':rest'
+      LEFT JOIN ledger_txns t ON t.business_key = 'void:' || d.subscriber_id || ':' || d.seq
+      LEFT JOIN ledger_entries e ON e.txn_id = t.id AND e.amount > 0
+      WHERE d.verb = 'void' AND d.taken_micro IS NOT NULL GROUP BY d.subscriber_id, d.seq
+      HAVING d.taken_micro <> coalesce(max(r.amount_micro), 0) + coalesce(sum(e.amount), 0)`,
   },
   {
     id: 'I47',

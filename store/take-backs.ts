@@ -169,45 +169,27 @@ export function takeBackOf(businessKey: string): string | null {
 }
 
 /**
- * Decides what a take-back comes to, of what the shard took from the bucket: only what its own grant still has, and only
- * what is given money for. The rest, which older grants' usage or another price made too much, goes back to the shard.
- * Called once, by the drain, after all usage that came before. Answers what is taken from the grant.
+ * Decides what a take-back comes to: only what is given money for is taken. Called once, by the drain, after all usage
+ * that came before. Answers what is to be taken from the grant.
+ * @param haveMicro What the shard took of the grant, and the grant still has.
  */
 export async function settleTakeBack(
   tx: Tx,
   takeBackId: string,
-  tookMicro: bigint,
+  haveMicro: bigint,
 ): Promise<bigint> {
-  const asked = await insertedRow<{
+  const { grant_id: grantId, asked_minor: askedMinor } = await insertedRow<{
     grant_id: string;
-    subscriber_id: string;
     asked_minor: bigint | null;
-  }>(tx, `SELECT grant_id, subscriber_id, asked_minor FROM take_backs WHERE id = ? FOR UPDATE`, [
-    takeBackId,
-  ]);
-  const grantId = asked.grant_id;
-  const sale = await insertedRow<SaleRow>(tx, `${saleOf('g.id = ?')} FOR UPDATE OF g`, [grantId]);
-  const have = tookMicro < sale.remainingMicro ? tookMicro : sale.remainingMicro;
+  }>(tx, 'SELECT grant_id, asked_minor FROM take_backs WHERE id = ? FOR UPDATE', [takeBackId]);
+  const sale = await insertedRow<SaleRow>(tx, saleOf('g.id = ?'), [grantId]);
   const wish: TakeBackWish =
-    asked.asked_minor === null ? { kind: 'all' } : { kind: 'amount', minor: asked.asked_minor };
-  const { micro, minor } = takeBack(sale, await readTakenBefore(tx, grantId), wish, have);
-  await tx.raw('UPDATE grants SET remaining_micro = remaining_micro - ? WHERE id = ?', [
-    micro.toString(),
-    grantId,
-  ]);
+    askedMinor === null ? { kind: 'all' } : { kind: 'amount', minor: askedMinor };
+  const { micro, minor } = takeBack(sale, await readTakenBefore(tx, grantId), wish, haveMicro);
   await tx.raw(
     `UPDATE take_backs SET state = ?, taken_micro = ?, credited_minor = ?, updated_at = now() WHERE id = ?`,
     [micro === 0n ? 'refused' : 'taken', micro.toString(), minor.toString(), takeBackId],
   );
-  if (tookMicro > micro) {
-    await appendCoreLog(tx, {
-      subscriberId: asked.subscriber_id,
-      verb: 'grant',
-      bucketId: sale.bucketId,
-      amountMicro: tookMicro - micro,
-      businessKey: `take_back:${takeBackId}:rest`,
-    });
-  }
   return micro;
 }
 
@@ -216,6 +198,7 @@ export type TakeBack = {
   readonly subscriberId: string;
   readonly invoiceId: string;
   readonly invoiceNumber: string;
+  readonly grantId: string;
   readonly unit: string;
   readonly state: TakeBackState;
   readonly askedMicro: bigint;
@@ -226,7 +209,8 @@ export type TakeBack = {
 export async function readTakeBack(db: Reader, takeBackId: string): Promise<TakeBack> {
   return insertedRow<TakeBack>(
     db,
-    `SELECT k.id, k.subscriber_id AS "subscriberId", k.invoice_id AS "invoiceId", i.number AS "invoiceNumber", w.unit,
+    `SELECT k.id, k.subscriber_id AS "subscriberId", k.invoice_id AS "invoiceId", i.number AS "invoiceNumber",
+       k.grant_id AS "grantId", w.unit,
        k.state, k.asked_micro AS "askedMicro", k.taken_micro AS "takenMicro"
      FROM take_backs k JOIN invoices i ON i.id = k.invoice_id JOIN grants g ON g.id = k.grant_id
      JOIN wallets w ON w.id = g.wallet_id WHERE k.id = ?`,

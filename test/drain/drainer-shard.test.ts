@@ -260,6 +260,20 @@ describe('drain/drainer › what the scripts write', () => {
     assert.equal(balance?.refunded, 4_000_000n);
   });
 
+  it('gives back of a grant that was voided what usage meanwhile left of it, and nothing of another', async () => {
+    const { grantId } = await give('a', 5);
+    await give('b', 2);
+    await project();
+    await write(db, (tx) => voidGrant(tx, grantId));
+    assert.ok(await request('settle', 2));
+    await project();
+    await drainer.idle();
+    await project();
+    assert.equal(await assertBalancesAgree(), 2_000_000n);
+    const [balance] = await walletBalances(db, party.subscriberId);
+    assert.deepEqual([balance?.spent, balance?.refunded], [2_000_000n, 3_000_000n]);
+  });
+
   it('has the seal of a period behind everything that went before it', async () => {
     await give('a', 5);
     await project();

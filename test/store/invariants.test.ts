@@ -451,6 +451,12 @@ const faults: readonly Fault[] = [
     "UPDATE ledger_txns SET kind = 'x' WHERE kind = 'debit'",
   ],
   [
+    'I46',
+    'credits that a void took for nothing',
+    `INSERT INTO core_log (subscriber_id, seq, verb, bucket_id, amount_micro, business_key, taken_micro)
+    SELECT subscriber_id, 99, 'void', bucket_id, 5, 'void:x', 5 FROM core_log LIMIT 1`,
+  ],
+  [
     'I47',
     'money for credits that stay',
     "UPDATE take_backs SET state = 'taken', credit_note_id = NULL",
