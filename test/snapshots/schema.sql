@@ -403,6 +403,7 @@ TABLE invoices
   CONSTRAINT invoices_subscription_id_fkey FOREIGN KEY (subscription_id) REFERENCES subscriptions(id)
   CREATE INDEX invoices_by_period ON public.invoices USING btree (period_id) WHERE (kind = ANY (ARRAY['period'::text, 'late'::text]))
   CREATE INDEX invoices_by_subscriber ON public.invoices USING btree (subscriber_id, created_at)
+  CREATE INDEX invoices_by_subscription ON public.invoices USING btree (subscription_id, created_at) WHERE (subscription_id IS NOT NULL)
   CREATE UNIQUE INDEX one_late_invoice ON public.invoices USING btree (subscription_id, period_id) WHERE ((kind = 'late'::text) AND (state <> 'void'::text))
   CREATE UNIQUE INDEX one_period_invoice ON public.invoices USING btree (subscription_id, period_id) WHERE ((kind = 'period'::text) AND (state <> 'void'::text))
   CREATE UNIQUE INDEX one_reissue ON public.invoices USING btree (reissue_of) WHERE (reissue_of IS NOT NULL)
