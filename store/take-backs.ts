@@ -67,7 +67,7 @@ const saleOf = (
     (SELECT coalesce(sum(o.remaining_micro), 0)::bigint FROM grants o
       WHERE o.bucket_id = g.bucket_id AND (o.created_at, o.id) < (g.created_at, g.id)) AS "olderMicro",
     (SELECT sum(o.remaining_micro)::bigint FROM grants o WHERE o.bucket_id = g.bucket_id) AS "bucketMicro"
-  FROM top_ups t JOIN grants g ON g.business_key = 'top_up:' || t.id
+  FROM top_ups t JOIN grants g ON g.business_key = 'top_up:' || t.id AND t.id = substr(g.business_key, 8)
   JOIN wallets w ON w.id = g.wallet_id
   JOIN invoice_lines l ON l.invoice_id = t.invoice_id AND l.kind = 'top_up' WHERE ${where}`;
 

@@ -965,6 +965,7 @@ TABLE top_ups
   CONSTRAINT top_ups_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'granted'::text, 'declined'::text, 'failed'::text])))
   CONSTRAINT top_ups_subscriber_id_fkey FOREIGN KEY (subscriber_id) REFERENCES subscribers(id)
   CONSTRAINT top_ups_wallet_id_fkey FOREIGN KEY (wallet_id) REFERENCES wallets(id)
+  CREATE INDEX top_ups_by_invoice ON public.top_ups USING btree (invoice_id)
 
 TABLE usage_corrections
   id text NOT NULL
