@@ -85,7 +85,7 @@ async function run(db: Db): Promise<readonly Round[]> {
      CREATE TABLE copied_events_default PARTITION OF copied_events DEFAULT;
      CREATE TABLE copied_events_day PARTITION OF copied_events FOR VALUES FROM ('${day}') TO (date '${day}' + 1)`,
   );
-  await requireSameIndexes(db);
+  await requireSameTerms(db);
   const world = await seedWorld(db, {
     meters: 2,
     interval: { unit: 'day', count: 30 },
@@ -108,18 +108,34 @@ async function run(db: Db): Promise<readonly Round[]> {
   return measured;
 }
 
-/** A comparison with a table that lacks an index would flatter COPY. */
-async function requireSameIndexes(db: Db): Promise<void> {
-  const row = await selectRow<{ ours: string; copied: string }>(
-    db,
-    `SELECT (SELECT string_agg(regexp_replace(indexdef, '^.* USING', ''), ';' ORDER BY regexp_replace(indexdef, '^.* USING', ''))
-         FROM pg_indexes WHERE tablename = 'usage_events_${day}') AS ours,
-       (SELECT string_agg(regexp_replace(indexdef, '^.* USING', ''), ';' ORDER BY regexp_replace(indexdef, '^.* USING', ''))
-         FROM pg_indexes WHERE tablename = 'copied_events_day') AS copied`,
-  );
-  if (row === null || row.ours !== row.copied || !row.ours.includes('event_id')) {
-    throw new Error(`the tables differ: ${row?.ours} / ${row?.copied}`);
+/** A comparison with a table that lacks an index or a check, or with writes that are not kept, would say nothing. */
+async function requireSameTerms(db: Db): Promise<void> {
+  const [ours, copied] = [
+    await termsOf(db, `usage_events_${day}`),
+    await termsOf(db, 'copied_events_day'),
+  ];
+  if (ours !== copied || !/event_id[^]*CHECK/.test(ours)) {
+    throw new Error(`the tables differ: ${ours} / ${copied}`);
   }
+  const kept = await selectRow<{ kept: boolean }>(
+    db,
+    `SELECT current_setting('fsync')::bool AND current_setting('synchronous_commit') = 'on' AS kept`,
+  );
+  if (kept?.kept !== true)
+    throw new Error('this Postgres does not wait until what it commits is on disk');
+}
+
+/** The indexes and checks of a partition. */
+async function termsOf(db: Db, table: string): Promise<string> {
+  const row = await selectRow<{ terms: string }>(
+    db,
+    `SELECT string_agg(term, '; ' ORDER BY term) AS terms FROM (
+       SELECT regexp_replace(indexdef, '^.* USING', '') AS term FROM pg_indexes WHERE tablename = :table
+       UNION ALL SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = to_regclass(:table) AND contype = 'c'
+     ) AS t`,
+    { table },
+  );
+  return row?.terms ?? '';
 }
 
 async function openParty(db: Db, world: World): Promise<Party> {
