@@ -2,7 +2,8 @@
  * Subscriptions that close at one instant: `npm run bench -- closing [--json] [--subscriptions 1000] [--lead SECONDS]
  * [--free]`. The real stack in processes of its own: Postgres, three shards, Temporal's dev server, drain, worker. Before
  * and after, the same number of empty workflows of eight activities each run through the same server: what the engine
- * costs. With `--free` nothing is due; else every invoice is collected while the others are still being issued.
+ * costs; its CPU a renewal can be compared between machines that do something else as well, its pace cannot. With
+ * `--free` nothing is due; else every invoice is collected while the others are still being issued.
  */
 import { fileURLToPath } from 'node:url';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,6 +20,7 @@ import { startTestStack } from '../test/support/stack.ts';
 import { workflowIds } from '../workflows/contracts.ts';
 import { type Actions, countActions, sumActions, totalOf } from './actions.ts';
 import { median, quantile } from './figures.ts';
+import { cpuMicros } from './machine.ts';
 import { seedWorld, subscribe } from './world.ts';
 
 const HOUR_MS = 3_600_000;
@@ -46,6 +48,8 @@ const say = (line: string): void => {
 
 type Closing = {
   readonly lagsMs: readonly number[];
+  /** Of the engine, for one renewal from its boundary to its payment. */
+  readonly cpuMs: number | null;
   readonly actions: ReadonlyMap<string, Actions>;
 };
 
@@ -73,10 +77,10 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 try {
   const before = await emptyWorkflows();
-  say(`${count} empty workflows: ${before.toFixed(1)}/s`);
+  say(`${count} empty workflows: ${before.perSecond.toFixed(1)}/s`);
   const closing = await closeAll();
   const after = await emptyWorkflows();
-  say(`${count} empty workflows: ${after.toFixed(1)}/s`);
+  say(`${count} empty workflows: ${after.perSecond.toFixed(1)}/s`);
   print(closing, [before, after]);
 } finally {
   await native.close();
@@ -85,8 +89,24 @@ try {
   await stack.stop();
 }
 
+/** CPU of the engine so far; null where it cannot be known. */
+function engineMs(): number | null {
+  const pid = stack.pidOf('temporal');
+  const micros = pid === null ? null : cpuMicros(pid);
+  return micros === null ? null : micros / 1000;
+}
+
+/** Of one of `count`, since that reading. */
+function engineMsSince(before: number | null): number | null {
+  const now = engineMs();
+  return before === null || now === null ? null : (now - before) / count;
+}
+
+type Empty = { readonly perSecond: number; readonly cpuMs: number | null };
+
 /** Workflows a second, from the first start to the last activity of the last one. */
-async function emptyWorkflows(): Promise<number> {
+async function emptyWorkflows(): Promise<Empty> {
+  const cpuBefore = engineMs();
   const done = Promise.withResolvers<void>();
   let left = count;
   const workflowBundle = await bundleWorkflowCode({
@@ -128,7 +148,7 @@ async function emptyWorkflows(): Promise<number> {
   const perSecond = count / ((performance.now() - begun) / 1000);
   for (const worker of workers) worker.shutdown();
   await running;
-  return perSecond;
+  return { perSecond, cpuMs: engineMsSince(cpuBefore) };
 }
 
 async function each<T>(
@@ -179,6 +199,7 @@ async function closeAll(): Promise<Closing> {
   }
   await addUsage(db);
   await sleep(instantMs - Date.now());
+  const cpuBefore = engineMs();
   await untilInvoiced(db, instantMs);
   const rows = await selectRows<{ lag_ms: number }>(
     db,
@@ -189,6 +210,7 @@ async function closeAll(): Promise<Closing> {
   await untilCollected(db);
   return {
     lagsMs: rows.map((row) => row.lag_ms),
+    cpuMs: engineMsSince(cpuBefore),
     actions: await actionsOf(ids.slice(0, COUNTED_CLOSES), instantMs),
   };
 }
@@ -242,7 +264,7 @@ async function untilCollected(of: Db): Promise<void> {
     if (row?.left === 0n) break;
     await sleep(250);
   }
-  // The closes tell their subscriptions, which continue as new.
+  // The last payments and collections end, and what they have written can be searched for.
   await sleep(5_000);
 }
 
@@ -274,16 +296,19 @@ async function actionsOf(
   );
 }
 
-function print({ lagsMs, actions }: Closing, empty: readonly number[]): void {
+function print({ lagsMs, cpuMs, actions }: Closing, empty: readonly Empty[]): void {
   const last = lagsMs.at(-1) ?? Infinity;
   const closesPerS = lagsMs.length / (last / 1000);
-  const emptyPerS = empty.reduce((sum, rate) => sum + rate, 0) / empty.length;
+  const emptyPerS = empty.reduce((sum, { perSecond }) => sum + perSecond, 0) / empty.length;
+  const emptyCpuMs = empty.reduce((sum, one) => sum + (one.cpuMs ?? 0), 0) / empty.length;
   const result = {
     subscriptions: lagsMs.length,
     is_due: !values.free,
     closes_per_s: closesPerS,
     empty_per_s: emptyPerS,
-    empty_runs: empty,
+    empty_runs: empty.map(({ perSecond }) => perSecond),
+    engine_cpu_ms: cpuMs,
+    empty_engine_cpu_ms: emptyCpuMs,
     ratio: closesPerS / emptyPerS,
     lag_p50_s: median(lagsMs) / 1000,
     lag_p99_s: quantile(lagsMs, 0.99) / 1000,
@@ -302,6 +327,11 @@ function print({ lagsMs, actions }: Closing, empty: readonly number[]): void {
   console.log(
     `lag from the instant to the invoice: p50 ${result.lag_p50_s.toFixed(1)} s · p99 ${result.lag_p99_s.toFixed(1)} s · last ${result.lag_max_s.toFixed(1)} s`,
   );
+  if (cpuMs !== null) {
+    console.log(
+      `CPU of the engine per renewal: ${cpuMs.toFixed(0)} ms · per empty workflow: ${emptyCpuMs.toFixed(0)} ms`,
+    );
+  }
   console.log(`Temporal actions per renewal: ${result.actions_per_close.toFixed(1)}`);
   for (const [kind, one] of actions) {
     const parts = Object.entries(one)
