@@ -204,11 +204,13 @@ function tooLarge(
 ): ApiProblem {
   const currency = storedCurrency(invoice.currency);
   const credits = formatCreditUnits(left.micro, left.unit);
+  const name = invoice.number ?? invoice.id;
+  const before = invoice.tax_minor > 0n && !invoice.tax_included ? ' before its taxes' : '';
   return new ApiProblem(
     'credit_too_large',
     left.minor === 0n
-      ? `Nothing of ${invoice.number ?? invoice.id} can be given back: ${credits} that it sold are left, neither spent nor held by a request.`
-      : `At most ${formatMoney(left.minor, currency)} of ${invoice.number ?? invoice.id} can be given back, for ${credits} that are neither spent nor held by a request.`,
+      ? `Nothing of ${name} can be given back: ${credits} that it sold are left, neither spent nor held by a request.`
+      : `At most ${formatMoney(left.minor, currency)} of ${name}${before} can be given back, for ${credits} that are neither spent nor held by a request.`,
     {
       extra: { left: formatAmount(left.minor, currency), credits_left: formatCredits(left.micro) },
     },

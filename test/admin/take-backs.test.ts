@@ -121,6 +121,14 @@ describe('admin › credit notes of top-ups', () => {
     const none = await credit(of, { full: true });
     assert.match(String(none.body['detail']), /^Nothing of INV-.* 0 credits .* are left/);
     assert.deepEqual(await admin.db('take_backs').where({ invoice_id: of.invoiceId }), []);
+    const taxed = await buyCredits(admin.db, of.subscriberId, {
+      ...{ credits: 300, minor: 1000n, taxMinor: 190n },
+    });
+    onShard = { bucketId: taxed.bucketId, credits: 150 };
+    const above = await credit(taxed, { amount: '11.90' });
+    assert.match(String(above.body['detail']), /^At most \$5\.00 of INV-.* before its taxes can /);
+    const whole = await credit(taxed, { full: true });
+    assert.deepEqual([whole.body['tax'], whole.body['total']], ['0.95', '5.95']);
   });
 
   it('give money for what was really there, and nothing for nothing', async () => {

@@ -141,6 +141,11 @@ describe('workflows/takeBack', function () {
       return searchAttributes['BillingState'] === undefined ? null : searchAttributes;
     });
     assert.deepEqual(attributes['SubscriberId'], [of.subscriberId]);
+    const { invoice_id: invoiceId } = await rig
+      .db('take_backs')
+      .where({ id: of.takeBackId })
+      .first();
+    assert.deepEqual(attributes['InvoiceId'], [invoiceId]);
     assert.deepEqual(attributes['BillingState'], ['pending']);
     await shardAnswers(rig.db, of.takeBackId);
     await ended(of);
