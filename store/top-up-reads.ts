@@ -8,6 +8,8 @@ export type TopUpRead = {
   readonly subscriber_id: string;
   readonly unit: string;
   readonly credits_micro: bigint;
+  /** Of them, what credit notes took back, or are about to. */
+  readonly taken_back_micro: bigint;
   readonly amount_minor: bigint;
   readonly currency: string;
   readonly state: 'pending' | 'granted' | 'declined' | 'failed';
@@ -18,7 +20,8 @@ export type TopUpRead = {
 };
 
 const columns = `t.id, t.environment, t.subscriber_id, w.unit, t.credits_micro, t.amount_minor, t.currency, t.state,
-  t.payment_id, t.invoice_id, y.decline_code, t.created_at`;
+  t.payment_id, t.invoice_id, y.decline_code, t.created_at,
+  (SELECT coalesce(sum(k.taken_micro), 0)::bigint FROM take_backs k WHERE k.invoice_id = t.invoice_id) AS taken_back_micro`;
 const from =
   'top_ups t JOIN wallets w ON w.id = t.wallet_id LEFT JOIN payments y ON y.id = t.payment_id';
 

@@ -82,6 +82,11 @@ describe('admin › credit notes of top-ups', () => {
       JSON.stringify(wallets),
       /"granted":"1000","available":"279\.7".*"refunded":"720\.3"/,
     );
+    const topUp = await get(`/top_ups/${of.topUpId}`);
+    assert.deepEqual(
+      ['state', 'credits', 'credits_taken_back'].map((name) => topUp.body[name]),
+      ['granted', '1000', '720.3'],
+    );
     const invoice = await get(`/invoices/${of.invoiceId}`);
     assert.deepEqual([invoice.body['state'], invoice.body['credited']], ['paid', '18.00']);
   });
