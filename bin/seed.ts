@@ -346,12 +346,13 @@ function requireOk(reply: Reply, what: string): void {
   }
 }
 
-/** A plan that was begun and not published by an earlier run is finished. */
+/** A plan that was begun and not published by an earlier run is finished; one that is not sold any more stays so. */
 async function ensurePlan(api: Api, calls: PlanCalls): Promise<void> {
   const path = `/plans/${calls.plan.lookup_id}`;
   await api.ensure('/plans', calls.plan);
   const { body } = await api.call('GET', path);
-  if (body['published_version'] !== null) return;
+  if (body['published_version'] !== null || body['archived_at'] !== null) return;
+  if (body['status'] === 'archived') return;
   const charges = body['charges'];
   const names = Array.isArray(charges)
     ? charges.map((charge: unknown) => (isJson(charge) ? charge['display_name'] : undefined))
@@ -365,7 +366,10 @@ async function ensurePlan(api: Api, calls: PlanCalls): Promise<void> {
   await api.change('POST', `${path}/publish`, {});
 }
 
-/** The subscriber with a live subscription to the plan; answers the subscription's id. */
+/**
+ * The subscriber with a live subscription to the plan; answers the subscription's id. One that has ended stays so where
+ * the plan is not sold any more.
+ */
 async function ensureSubscriber(
   api: Api,
   wanted: {
@@ -379,15 +383,16 @@ async function ensureSubscriber(
   await api.ensure('/subscribers', subscriber);
   const deadline = Date.now() + ACTIVE_MS;
   for (;;) {
-    const live = (await api.list(`/subscriptions?subscriber_id=${wanted.lookup_id}`)).find(
-      ({ state }) => state !== 'canceled',
-    );
+    const all = await api.list(`/subscriptions?subscriber_id=${wanted.lookup_id}`);
+    const live = all.find(({ state }) => state !== 'canceled');
     if (live !== undefined && live['state'] !== 'pending') return String(live['id']);
     const started = await api.call('POST', '/subscriptions', {
       subscriber_id: wanted.lookup_id,
       plan_id,
     });
     if (started.status === 201) return String(started.body['id']);
+    const [ended] = all;
+    if (started.body['code'] === 'plan_archived' && ended !== undefined) return String(ended['id']);
     if (Date.now() > deadline || (started.status >= 400 && started.status !== 503)) {
       throw new Error(
         `The subscription of ${wanted.lookup_id} is not active: ${started.status} ${JSON.stringify(started.body)}`,

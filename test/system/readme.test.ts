@@ -66,6 +66,15 @@ describe('system › README › the first five minutes', function () {
     assert.notEqual(refused.status, 0, 'a stack that runs is not reset');
     assert.match(refused.stdout + refused.stderr, /runs|running/i);
   });
+
+  it('keeps what was made of the demo catalogue: a plan that is archived stays so', async () => {
+    const { stack, api } = await systemStack();
+    await api.post('/plans/custom/versions/1/archive');
+    await api.post('/plans/custom/archive');
+    const said = run('npm run -s seed', stack.environment);
+    assert.match(said, /"product":"demo"/);
+    assert.match((await api.get('/plans/custom')).text('archived_at'), /^\d{4}-/);
+  });
 });
 
 function run(script: string, environment: Readonly<Record<string, string>> = {}): string {
