@@ -237,6 +237,29 @@ describe('store/take-backs', () => {
     assert.equal(await begun(other, { businessKey }), twice[0]);
   });
 
+  it('of several top-ups go on side by side, and none waits for another', async () => {
+    const bought: Bought[] = [];
+    for (const minor of [2500n, 2400n, 2300n, 2200n, 2100n]) {
+      bought.push(await buyCredits(db, subscriberId, { credits: 1000, minor }));
+    }
+    /** Of one top-up only one goes on at a time, and at the end nothing is left; no other trouble is expected. */
+    const unlessRefused = (one: Bought, has: number) =>
+      takenBack(one, {}, has).catch((error: unknown) => {
+        assert.match(String(error), /in_progress|above_available/);
+        return null;
+      });
+    const notes = await Promise.all(
+      bought.flatMap((one) => [unlessRefused(one, 300), unlessRefused(one, 200)]),
+    );
+    const rest = await Promise.all(bought.map((one) => unlessRefused(one, 1000)));
+    const givenBack = [...notes, ...rest].reduce(
+      (sum, one) => sum + (one?.note.total_minor ?? 0n),
+      0n,
+    );
+    assert.equal(givenBack, 11_500n);
+    assert.deepEqual(await wallet(), [credits(5000), 0n, credits(5000)]);
+  });
+
   it('nothing goes back to a card that paid nothing', async () => {
     const bought = await buyCredits(db, subscriberId, { credits: 1000, minor: 2500n });
     const { payment_id: paymentId } = await db('top_ups').where({ id: bought.topUpId }).first();
