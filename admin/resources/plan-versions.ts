@@ -2,6 +2,8 @@
 import { z } from 'zod';
 
 import { diffPlans } from '../../billing/plan-diff.ts';
+import type { PlanDefinition } from '../../billing/plan.ts';
+import { taxLabel } from '../../billing/tax.ts';
 import {
   archivePlan,
   archiveVersion,
@@ -12,6 +14,8 @@ import {
   type PlanVersionRow,
 } from '../../store/plans.ts';
 import type { Reader } from '../../store/db.ts';
+import { taxRatesById } from '../../store/tax-rates.ts';
+import type { Call } from '../call.ts';
 import { matching, object } from '../fields.ts';
 import { ApiProblem, fieldProblem, notFound } from '../problems.ts';
 import { operators, readers, route, type Route } from '../route.ts';
@@ -241,11 +245,32 @@ refused with its faults when it could not be.`,
         plan_id: plan.id,
         version: version.version,
         against: against.version,
-        changes: diffPlans(before, after),
+        changes: diffPlans(...(await withTaxNames(call, [before, after]))),
       },
     };
   },
 });
+
+/** The same two with the taxes of their charges by name, as a reader knows them. */
+async function withTaxNames(
+  { db, environment }: Call,
+  pair: readonly [PlanDefinition, PlanDefinition],
+): Promise<readonly [PlanDefinition, PlanDefinition]> {
+  const ids = pair.flatMap(({ charges }) => charges.flatMap((charge) => charge.tax_rate_ids ?? []));
+  const rates = await taxRatesById(db, environment, [...new Set(ids)]);
+  const nameOf = (id: string): string => {
+    const rate = rates.get(id);
+    return rate === undefined ? id : taxLabel(rate);
+  };
+  const named = (definition: PlanDefinition): PlanDefinition => ({
+    ...definition,
+    charges: definition.charges.map((charge) => ({
+      ...charge,
+      ...(charge.tax_rate_ids !== undefined && { tax_rate_ids: charge.tax_rate_ids.map(nameOf) }),
+    })),
+  });
+  return [named(pair[0]), named(pair[1])];
+}
 
 export const planVersionRoutes: readonly Route[] = [
   listVersionsRoute,

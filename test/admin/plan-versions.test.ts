@@ -117,6 +117,24 @@ describe('admin › plan versions', () => {
     assert.equal(faulty.body['code'], 'publish_refused', faulty.text);
   });
 
+  it('names the taxes of charges as invoices do', async () => {
+    await post('/tax_rates', { name: 'VAT', percent: '19', lookup_id: 'vat' });
+    await plan('taxed', { base_price: null });
+    const fee = { type: 'RECURRING', amount: '10', display_name: 'Seat' };
+    const made = await post('/plans/taxed/charges', fee);
+    assert.equal(made.status, 201, made.text);
+    await post('/plans/taxed/features', { feature_id: 'api_calls' });
+    const published = await post('/plans/taxed/publish');
+    assert.equal(published.status, 200, published.text);
+    const draft = await post('/plans/taxed/versions');
+    const [charge] = Array.isArray(draft.body['charges']) ? draft.body['charges'] : [];
+    assert.ok(isJson(charge));
+    await admin.call('DELETE', `/api/v1/plans/taxed/charges/${String(charge['id'])}`);
+    await post('/plans/taxed/charges', { ...fee, tax_rates: ['vat'] });
+    const { text } = await get('/plans/taxed/versions/2/diff');
+    assert.match(text, /The own tax of the charge \\"Seat\\" is new: VAT \(19%\)\./);
+  });
+
   it('takes a version back: the one before is sold again', async () => {
     await plan('steps');
     await post('/plans/steps/publish');
