@@ -24,3 +24,17 @@ export async function invoiceAdvanceFees(
     at: now,
   });
 }
+
+/**
+ * Before a subscription begins, its first fees in advance are still to be invoiced: they use coupons and the account
+ * balance, and count towards a commitment. For whoever works out what is to come: so they are, and the caller takes
+ * everything back.
+ */
+export async function imagineFirstFees(
+  tx: Tx,
+  subscription: Subscription,
+  { period, nowMs }: { readonly period: Period; readonly nowMs: number },
+): Promise<void> {
+  if (period.seq !== 0 || period.startAt.getTime() <= nowMs) return;
+  await invoiceAdvanceFees(tx, subscription, { period, now: period.startAt });
+}

@@ -7,6 +7,7 @@ import { creditUse, type MeterTotal, simulationNotes } from '../billing/price-si
 import { aggregate, type UsagePartial } from '../billing/rate.ts';
 import type { MeterUsage } from '../billing/runs.ts';
 import type { Db, Tx } from './db.ts';
+import { imagineFirstFees } from './fees-ahead.ts';
 import { readInvoiceInput } from './invoice-input.ts';
 import { allMeters, type MeterRow } from './meters.ts';
 import { draftPeriodInvoice } from './period-invoice.ts';
@@ -55,6 +56,8 @@ type Simulated = {
   readonly subscriptionId: string;
   readonly period: Period;
   readonly version: SimulatedVersion;
+  /** Before the subscription begins its first fees in advance are still to come. */
+  readonly nowMs: number;
 };
 
 const attemptsMax = 3;
@@ -68,9 +71,10 @@ async function simulateOnce(db: Db, of: Simulated): Promise<PeriodSimulation> {
   const tx = await db.transaction({ isolationLevel: 'repeatable read' });
   try {
     const subscription = await readSubscription(tx, of.subscriptionId);
-    const actual = await actualBill(tx, subscription, of.period);
+    const actual = await actualBill(tx, subscription, of);
     await takeVersion(tx, of);
     const changed = await readSubscription(tx, of.subscriptionId);
+    await imagineFirstFees(tx, changed, of);
     const meters = await allMeters(tx, subscription.environment);
     const input = await readInvoiceInput(tx, changed, of.period);
     const { definition } = of.version;
@@ -89,7 +93,7 @@ async function simulateOnce(db: Db, of: Simulated): Promise<PeriodSimulation> {
 async function actualBill(
   tx: Tx,
   subscription: Subscription,
-  period: Period,
+  { period, nowMs }: Simulated,
 ): Promise<ActualBill | null> {
   const row = await selectRow<{
     id: string;
@@ -107,8 +111,14 @@ async function actualBill(
     return { invoice: { id, number }, subtotalMinor: subtotal, totalMinor: total };
   }
   if (period.state === 'closed') return null;
-  const { subtotalMinor, totalMinor } = await draftPeriodInvoice(tx, subscription, period);
-  return { invoice: null, subtotalMinor, totalMinor };
+  const estimate = await tx.transaction();
+  try {
+    await imagineFirstFees(estimate, subscription, { period, nowMs });
+    const { subtotalMinor, totalMinor } = await draftPeriodInvoice(estimate, subscription, period);
+    return { invoice: null, subtotalMinor, totalMinor };
+  } finally {
+    await estimate.rollback();
+  }
 }
 
 /** The next interval too: its fees in advance are on this period's invoice. */

@@ -2,7 +2,7 @@
 import type { InvoiceDraft } from '../billing/invoice.ts';
 import { aggregate, averageLevel } from '../billing/rate.ts';
 import type { Db, Reader, Tx } from './db.ts';
-import { invoiceAdvanceFees } from './fees-ahead.ts';
+import { imagineFirstFees } from './fees-ahead.ts';
 import { draftLateInvoice } from './late-invoice.ts';
 import { draftPeriodInvoice } from './period-invoice.ts';
 import { findLatePeriod, listPeriods, type Period } from './periods.ts';
@@ -27,7 +27,10 @@ export async function upcomingInvoice(
 ): Promise<UpcomingInvoice | null> {
   const next = await currentPeriod(db, subscriptionId, nowMs);
   if (next !== null && next.seq === 0 && next.startAt.getTime() > nowMs) {
-    return { period: next, draft: await draftOnceBegun(db, subscriptionId, next) };
+    return {
+      period: next,
+      draft: await draftOnceBegun(db, subscriptionId, { period: next, nowMs }),
+    };
   }
   return atOneInstant(db, async (tx) => {
     const period = await currentPeriod(tx, subscriptionId, nowMs);
@@ -41,20 +44,17 @@ export async function upcomingInvoice(
   });
 }
 
-/**
- * Before a subscription begins, its first fees in advance are still to be invoiced: they use coupons and the account
- * balance, and count towards a commitment. So they are, and it is taken back. Nothing is written.
- */
+/** Of a subscription that has not begun. Nothing is written. */
 async function draftOnceBegun(
   db: Db,
   subscriptionId: string,
-  period: Period,
+  of: { readonly period: Period; readonly nowMs: number },
 ): Promise<InvoiceDraft> {
   const tx = await db.transaction();
   try {
     const subscription = await lockSubscription(tx, subscriptionId);
-    await invoiceAdvanceFees(tx, subscription, { period, now: period.startAt });
-    return await draftPeriodInvoice(tx, subscription, period);
+    await imagineFirstFees(tx, subscription, of);
+    return await draftPeriodInvoice(tx, subscription, of.period);
   } finally {
     await tx.rollback();
   }

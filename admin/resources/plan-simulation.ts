@@ -358,6 +358,7 @@ async function ofSubscription(
     subscriptionId: row.id,
     period,
     version: { id: version.id, definition },
+    nowMs: Date.now(),
   });
   const amount = (minor: bigint): string => formatAmount(minor, draft.currency);
   return {

@@ -18,9 +18,14 @@ import {
   type Period,
 } from '../../store/periods.ts';
 import { changePlan } from '../../store/plan-changes.ts';
+import { simulatePeriod } from '../../store/price-simulation.ts';
 import { attachAddOn, endAddOn } from '../../store/subscription-add-ons.ts';
 import { listHeldCoupons } from '../../store/subscription-coupons.ts';
-import { changeSubscription, lockSubscription } from '../../store/subscriptions.ts';
+import {
+  changeSubscription,
+  lockSubscription,
+  readSubscription,
+} from '../../store/subscriptions.ts';
 import { upcomingInvoice } from '../../store/usage-summary.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 import {
@@ -289,12 +294,19 @@ describe('store: invoices with coupons, add-ons and taxes', () => {
       const id = await subscribe({}, { billIn: 'advance' });
       const voucher = await seedCoupon(db, { amount_minor: 12_000n, duration: 'once' });
       await attached(db, id, voucher.id, START);
-      const early = await upcomingInvoice(db, id, START.getTime() - 60_000);
+      const nowMs = START.getTime() - 60_000;
+      const early = await upcomingInvoice(db, id, nowMs);
+      const { planVersionId, definition } = await readSubscription(db, id);
+      const { draft, actual } = await simulatePeriod(db, {
+        ...{ subscriptionId: id, period: await periodAt(id, 0), nowMs },
+        version: { id: planVersionId, definition },
+      });
       assert.equal((await db('invoices').where({ subscription_id: id })).length, 0);
       await ahead(id);
       // The voucher is used by the first fee: nothing of it is left for the second, and nothing of it comes twice.
       assert.deepEqual(sums(await close(id, 0)), [9900n, 1881n, 11_781n]);
       assert.equal(early?.draft.totalMinor, 11_781n);
+      assert.deepEqual([draft.totalMinor, actual?.totalMinor], [11_781n, 11_781n]);
     });
 
     it('whose invoice was made void just before is on the estimate, as it will be on the invoice', async () => {

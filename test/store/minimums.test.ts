@@ -147,6 +147,7 @@ describe('store › minimums', () => {
     const { draft, actual } = await simulatePeriod(db, {
       ...{ subscriptionId: life.subscriptionId, period: await life.at(day('2025-01-25')) },
       version: { id: planVersionId, definition },
+      nowMs: day('2025-01-25').getTime(),
     });
     assert.deepEqual([draft.subtotalMinor, actual?.subtotalMinor], [1_000n, 1_000n]);
   });
