@@ -488,13 +488,14 @@ export async function changeSegments(
   return at;
 }
 
-/** From when a change that is decided two seconds before `at` can hold. */
+/** From when a change that is decided two seconds before `at` can hold: in no period that is being closed. */
 export async function nextChangeAt(db: Reader, subscriptionId: string, at: Date): Promise<Date> {
   const now = new Date(at.getTime() - boundaryLeadMs);
   const next = await selectRow<{ from_at: Date }>(
     db,
-    `SELECT from_at FROM segments
-     WHERE subscription_id = ? AND NOT void AND from_at > ? AND from_at < ? ORDER BY from_at LIMIT 1`,
+    `SELECT s.from_at FROM segments s JOIN periods p ON p.id = s.period_id
+     WHERE s.subscription_id = ? AND NOT s.void AND s.from_at > ? AND s.from_at < ? AND p.state IN ('scheduled', 'open')
+     ORDER BY s.from_at LIMIT 1`,
     [subscriptionId, now, at],
   );
   return next?.from_at ?? at;

@@ -336,6 +336,29 @@ describe('activities/subscription › change of plan', function () {
     return answer.rows.map((row) => [row.at.toISOString(), row.amount.toString()]);
   }
 
+  it('an interval begins in no period that is being closed, also within the two seconds before its cut', async () => {
+    const monthly = await plan({ feeMinor: '1000' });
+    const yearly = await plan({ feeMinor: '20000', interval: { unit: 'year', count: 1 } });
+    const subscriptionId = await activated(monthly);
+    const changed = await change(subscriptionId, yearly, startMs, 'now');
+    assert.ok(changed.kind === 'done');
+    const nowMs = startMs + 1;
+    const periodId = changed.view.current?.periodId ?? '';
+    await activities.closePeriodNow({ subscriptionId, nowMs, periodId });
+    const back = await change(subscriptionId, monthly, nowMs, 'now');
+    assert.ok(back.kind === 'done');
+    const periods = await listPeriods(db, subscriptionId);
+    assert.deepEqual(
+      periods.slice(0, 3).map(({ startAt, state }) => [startAt.getTime() - startMs, state]),
+      [
+        [0, 'closing'],
+        [2000, 'closing'],
+        [2001, 'open'],
+      ],
+    );
+    assert.deepEqual(await faults(), []);
+  });
+
   it('keeps periods, segments and money whole, whatever changes come in whatever order', async () => {
     const versions = [
       await plan({ feeMinor: '1000', unitPrice: '0.001' }),
