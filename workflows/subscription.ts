@@ -153,7 +153,7 @@ export async function subscription(
       await answerCommand(state, next);
     }
     if (nudge.isSet) await refresh(state);
-    if (isDue(state.view)) {
+    if (isDue(state)) {
       await roll(state);
       isRenewal = true;
     }
@@ -163,7 +163,7 @@ export async function subscription(
       const { view: next } = state;
       // What it is found by goes into the first event of the next run: there it costs nothing.
       await makeContinueAsNewFunc<typeof subscription>({
-        typedSearchAttributes: startAttributes(attributesOf(next)),
+        typedSearchAttributes: startAttributes(attributesOf(state)),
       })({ v: 1, subscriptionId, answered: answeredUpdates(books), view: next });
     }
   }
@@ -282,7 +282,7 @@ async function applied(
 
 async function untilSomethingIsDue(run: Run, isAsked: () => boolean): Promise<void> {
   const wake = (): boolean => isAsked() || run.nudge.isSet;
-  const next = nextAction(run.view);
+  const next = nextAction(run);
   if (next === null) {
     await condition(wake);
     return;
@@ -293,14 +293,18 @@ async function untilSomethingIsDue(run: Run, isAsked: () => boolean): Promise<vo
 
 type NextAction = { readonly atMs: number; readonly what: string };
 
-function nextAction(view: SubscriptionView): NextAction | null {
+/**
+ * What has been seen to when its first period begins has nothing to wait for then: the update that asked for it waits on
+ * its own, and two timers of one instant would only be in each other's way.
+ */
+function nextAction({ view, hasBegun }: Pick<Run, 'view' | 'hasBegun'>): NextAction | null {
   if (view.state === 'pending' || view.state === 'canceled') return null;
   const { cancelAtMs, current } = view;
   if (cancelAtMs !== null && (current === null || cancelAtMs <= current.endAtMs)) {
     return { atMs: cancelAtMs, what: `Ends at ${instantText(cancelAtMs)}` };
   }
   if (current === null) return null;
-  if (current.periodSeq === 0 && current.startAtMs > Date.now()) {
+  if (!hasBegun && current.periodSeq === 0 && current.startAtMs > Date.now()) {
     return { atMs: current.startAtMs, what: `Begins at ${instantText(current.startAtMs)}` };
   }
   return {
@@ -309,8 +313,8 @@ function nextAction(view: SubscriptionView): NextAction | null {
   };
 }
 
-function isDue(view: SubscriptionView): boolean {
-  const next = nextAction(view);
+function isDue(run: Run): boolean {
+  const next = nextAction(run);
   return next !== null && next.atMs <= Date.now();
 }
 
@@ -405,21 +409,22 @@ async function refresh(run: Run): Promise<void> {
   if (result.kind === 'done') run.view = result.view;
 }
 
-function attributesOf(view: SubscriptionView): Attributes {
+function attributesOf(run: Run): Attributes {
+  const { view } = run;
   return {
     SubscriberId: view.subscriberId,
     SubscriptionId: view.subscriptionId,
     PlanId: view.planId,
     BillingState: view.state,
-    NextActionAt: nextAction(view)?.atMs ?? null,
+    NextActionAt: nextAction(run)?.atMs ?? null,
     ...(view.current === null ? {} : { PeriodSeq: view.current.periodSeq }),
   };
 }
 
 function show(run: Run): void {
   const { view, desk } = run;
-  const next = nextAction(view);
-  desk.tag(attributesOf(view));
+  const next = nextAction(run);
+  desk.tag(attributesOf(run));
   desk.head(`**${view.subscriberName}** · ${view.planName} · ${view.state}`);
   if (view.current !== null) {
     const { periodSeq, startAtMs, endAtMs } = view.current;
