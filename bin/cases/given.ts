@@ -1,8 +1,8 @@
 import { type Fields, isFields } from './read.ts';
 
 /**
- * The input of a case, which remembers what was looked at: a field that no rule has read might have changed the answer, so
- * that a case with one proves nothing.
+ * The input of a case, which remembers what was looked at: a field that no rule has read might have been meant to change
+ * the answer, so that it is told.
  */
 export class Given {
   readonly #fields: Fields;

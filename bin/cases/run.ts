@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 
 import { type Entry, readExamples, type ReadResult } from './read.ts';
-import { faultsOf } from './runners.ts';
+import { verdictOf } from './runners.ts';
 
 /** Where lines go: what came of the cases, and what is wrong with the files. */
 export type Output = {
@@ -39,9 +39,11 @@ export function runFiles(files: readonly string[], from: string, output: Output)
 }
 
 function runEntry(entry: Entry, tally: Tally, output: Output): void {
+  const line = (name: string, faults: readonly string[]): string =>
+    `${name}: ${faults.join('; ')}`.replaceAll(/\s*\n\s*/g, ' ');
   const failed = (name: string, faults: readonly string[]): void => {
     tally.failed += 1;
-    output.say(`FAILED ${name}: ${faults.join('; ')}`.replaceAll(/\s*\n\s*/g, ' '));
+    output.say(`FAILED ${line(name, faults)}`);
   };
   switch (entry.kind) {
     case 'skipped':
@@ -52,9 +54,14 @@ function runEntry(entry: Entry, tally: Tally, output: Output): void {
       return;
     case 'example': {
       const { id, kind } = entry.example;
-      const faults = faultsOf(entry.example);
-      if (faults.length > 0) failed(`${id} (${kind})`, faults);
-      else tally.passed += 1;
+      const { faults, unread } = verdictOf(entry.example);
+      const name = `${id} (${kind})`;
+      if (faults.length > 0) {
+        failed(name, [...faults, ...unread]);
+        return;
+      }
+      tally.passed += 1;
+      if (unread.length > 0) output.complain(line(name, ['it passes', ...unread]));
       return;
     }
     default:

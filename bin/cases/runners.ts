@@ -26,22 +26,33 @@ const otherwise: Readonly<Record<string, string>> = {
   'units.round': 'a quantity is rated as it was counted',
 };
 
-/** What differs from what an example expects, in words; one that expects an error passes when the rules refuse its input. */
-export function faultsOf({ kind, input, expect }: Example): readonly string[] {
+/** What came of an example. */
+export type Verdict = {
+  /** What differs from what it expects, in words. None: it passes. */
+  readonly faults: readonly string[];
+  /** Fields of its input that no rule has read, in words: were they meant to change the answer, it would be another one. */
+  readonly unread: readonly string[];
+};
+
+/** Runs an example. One that expects an error passes when the rules refuse its input. */
+export function verdictOf({ kind, input, expect }: Example): Verdict {
+  const failed = (...faults: readonly string[]): Verdict => ({ faults, unread: [] });
   const run = runnerOf(kind);
-  if (run === null) return [unanswered(kind)];
+  if (run === null) return failed(unanswered(kind));
   const given = new Given(input);
   try {
     const actual = run(given, expect);
     if (isErrorExpected(expect)) {
-      return [`expected ${spellJson(expect)}, got an answer: ${spell(actual)}`];
+      return failed(`expected ${spellJson(expect)}, got an answer: ${spell(actual)}`);
     }
-    const unread = given.unread().map((name) => `no rule of ${kind} reads ${name}`);
-    return [...differences(actual, expect), ...unread];
+    return {
+      faults: differences(actual, expect),
+      unread: given.unread().map((name) => `no rule of ${kind} reads ${name}`),
+    };
   } catch (error) {
-    if (isErrorExpected(expect) && error instanceof RangeError) return [];
+    if (isErrorExpected(expect) && error instanceof RangeError) return failed();
     const message = error instanceof Error ? error.message : String(error);
-    return [`expected ${spellJson(expect)}, got the error: ${message}`];
+    return failed(`expected ${spellJson(expect)}, got the error: ${message}`);
   }
 }
 
