@@ -1,6 +1,6 @@
 import { trueUp } from './commitment.ts';
 import type { Coupon } from './discount.ts';
-import type { Fee, UnusedFee } from './fees.ts';
+import type { Fee, Part, UnusedFee } from './fees.ts';
 import {
   asAdjustment,
   feeLine,
@@ -12,7 +12,7 @@ import {
 import { type Currency, formatMoney, type Minor, sumOf } from './money.ts';
 import { formatPeriod } from './periods.ts';
 import type { Charge, UsageCharge } from './plan.ts';
-import { type Ratio, type Span, wholeRatio } from './ratio.ts';
+import { prorate, type Span, wholeRatio } from './ratio.ts';
 import { chargeIn, hasNews, type Run, rowsOf, usageIn } from './runs.ts';
 import type { Taxation } from './tax.ts';
 import { type Totals, totalUp } from './totals.ts';
@@ -31,8 +31,8 @@ export type Commitment = {
   readonly commitmentMinor: Minor;
   /** What other invoices billed for the interval: fees, usage, overage. */
   readonly billedMinor: Minor;
-  /** The part of the interval that it is due for; default the whole. */
-  readonly ratio?: Ratio;
+  /** The part of the interval that it is due for; absent or null: the whole. */
+  readonly part?: Part | null;
 };
 
 /** All that an invoice of one period is worked out from. The estimate and the final invoice give the same things here. */
@@ -217,7 +217,8 @@ function commitmentLines(input: InvoiceInput, billed: readonly InvoiceLine[]): I
   const sum = (lines: readonly InvoiceLine[]): Minor =>
     sumOf(lines.map(({ amountMinor }) => amountMinor));
   const spentMinor = commitment.billedMinor + sum(billed) - sum(others);
-  const { commitmentMinor, ratio = wholeRatio } = commitment;
+  const { commitmentMinor, part = null } = commitment;
+  const ratio = part === null ? wholeRatio : part.ratio;
   const amountMinor = trueUp({ commitmentMinor, feeMinor: 0n, usageMinor: spentMinor, ratio });
   if (amountMinor === 0n) return [];
   const { currency } = current.definition;
@@ -227,7 +228,9 @@ function commitmentLines(input: InvoiceInput, billed: readonly InvoiceLine[]): I
       chargeId: null,
       meterId: null,
       planVersionId: current.planVersionId,
-      description: `Commitment, at least ${formatMoney(commitmentMinor, currency)}`,
+      description: `Commitment, at least ${formatMoney(prorate(commitmentMinor, ratio), currency)}${
+        part === null ? '' : ` (${formatMoney(commitmentMinor, currency)}, ${part.text})`
+      }`,
       label: null,
       quantity: null,
       unitPrice: null,

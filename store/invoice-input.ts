@@ -315,6 +315,6 @@ async function readCommitment(
   return {
     commitmentMinor: BigInt(commitmentMinor),
     billedMinor: fees + usage.minor,
-    ...(of.part !== null && { ratio: of.part.ratio }),
+    part: of.part,
   };
 }

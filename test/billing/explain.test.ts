@@ -74,7 +74,7 @@ function linesOf(of: Price, before: bigint, now: bigint, isFirst: boolean): read
       feePart: { ratio: { numerator: 7n, denominator: 31n }, text: '7 of 31 days' },
       commitment: {
         ...{ commitmentMinor: 90_000n, billedMinor: before },
-        ratio: { numerator: 5n, denominator: 7n },
+        part: { ratio: { numerator: 5n, denominator: 7n }, text: '5 of 7 days' },
       },
     },
   ).lines;

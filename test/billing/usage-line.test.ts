@@ -498,8 +498,10 @@ describe('billing/invoice › parts of fees, commitments, changes in mid-period'
     assert.equal(bill(definition, { ...used(6_900n), commitment }).lines.length, 2);
     const first = bill(definition, { ...used(900n), commitment, minimum: 'later' });
     assert.equal(first.totalMinor, 4_000n);
-    const half = { ...commitment, ratio: { numerator: 1n, denominator: 2n } };
-    assert.equal(bill(definition, { ...used(900n), commitment: half }).totalMinor, 5_000n);
+    const part = { ratio: { numerator: 1n, denominator: 2n }, text: '15 of 30 days' };
+    const half = bill(definition, { ...used(900n), commitment: { ...commitment, part } });
+    assert.equal(half.totalMinor, 5_000n);
+    assert.equal(texts(half)[2], 'Commitment, at least $50.00 ($100.00, 15 of 30 days) 10.00');
     // A fee of the next interval counts towards that one's.
     const ahead = feeOf(fee, { isAhead: true });
     assert.equal(

@@ -138,8 +138,8 @@ describe('admin › documents › workings', () => {
         commitment: { commitmentMinor: 290_000n, billedMinor: 10_050n, ...part },
         ...{ coupons: [], taxation: { kind: 'reverse_charge' }, balanceMinor: 0n },
       }).lines;
-    const ratio = { numerator: 20n, denominator: 29n };
-    const [whole, part] = [...committed({}), ...committed({ ratio })];
+    const twentyDays = { ratio: { numerator: 20n, denominator: 29n }, text: '20 of 29 days' };
+    const [whole, part] = [...committed({}), ...committed({ part: twentyDays })];
     assert.ok(whole && part);
     assert.deepEqual(
       [whole, part].map(({ amountMinor }) => amountMinor),
