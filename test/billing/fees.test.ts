@@ -270,40 +270,75 @@ describe('billing/fees › given back', () => {
       const { description, amountMinor } = unusedLine(fee, { zone: 'UTC' });
       return `${description} ${amountMinor}`;
     });
-  const table: readonly (readonly [string, readonly string[], readonly string[]])[] = [
-    ['nothing that is wanted', back([paid(january)], [january]), []],
+  const table: readonly (readonly [string, () => readonly string[], readonly string[]])[] = [
+    ['nothing that is wanted', () => back([paid(january)], [january]), []],
     [
       'what is not wanted',
-      back([paid(january)], [first]),
+      () => back([paid(january)], [first]),
       ['Unused part of Seat (21 of 31 days) -2100'],
     ],
-    ['all of it', back([paid(january)], []), ['Unused part of Seat (31 of 31 days) -3100']],
-    ['nothing twice', back([paid(january), paid(rest, 0n, true)], [first]), []],
+    ['all of it', () => back([paid(january)], []), ['Unused part of Seat (31 of 31 days) -3100']],
+    ['nothing twice', () => back([paid(january), paid(rest, 0n, true)], [first]), []],
     [
       'what of it was not given back yet',
-      back([paid(january), paid(end, 0n, true)], [first]),
+      () => back([paid(january), paid(end, 0n, true)], [first]),
       ['Unused part of Seat (15 of 31 days) -1500'],
     ],
-    ['nothing that was not paid', back([paid(january, 0n)], [first]), []],
+    ['nothing that was not paid', () => back([paid(january, 0n)], [first]), []],
     [
       'of the latest line first',
-      back([paid(january), paid(rest, 4_200n)], [january]),
+      () => back([paid(january), paid(rest, 4_200n)], [january]),
       ['Unused part of Seat (21 of 21 days) -4200'],
     ],
     [
       'not less than a day',
-      back([paid(january)], [first, span('2025-01-11T16:00', '2025-02-01T00:00')]),
+      () => back([paid(january)], [first, span('2025-01-11T16:00', '2025-02-01T00:00')]),
       [],
     ],
     [
       'of an interval before with its time',
-      back([paid(january)], [first], january.endMs),
+      () => back([paid(january)], [first], january.endMs),
       ['Unused part of Seat (21 of 31 days), Jan 11 – Jan 31, 2025 -2100'],
+    ],
+    [
+      'nothing for lines of other charges',
+      () => back([{ ...paid(january), chargeId: 'other' }], []),
+      [],
+    ],
+    [
+      'neighbouring times of one line as one',
+      () =>
+        back(
+          [paid(january), paid(rest, 2_100n), paid(rest, 0n, true)],
+          [first, span('2025-01-26T15:00', '2025-02-01T00:00')],
+        ),
+      ['Unused part of Seat (15 of 21 days) -1500'],
     ],
   ];
   for (const [name, actual, expected] of table) {
-    it(name, () => assert.deepEqual(actual, expected));
+    it(name, () => assert.deepEqual(actual(), expected));
   }
+
+  it('says whose it was: the invoice, the version of the plan, what was paid, and of which lines it was asked', () => {
+    const lines = [paid(january), { ...paid(rest, 4_200n), invoiceId: 'inv_2' }];
+    const use = {
+      lines,
+      wanted: [],
+      zone: 'UTC',
+      proration: 'day',
+      startMs: january.startMs,
+    } as const;
+    const charge = { id: 'chg', name: 'Seat' };
+    const fee = {
+      ...{ chargeId: 'chg', name: 'Seat', invoiceId: 'inv', planVersionId: 'pver' },
+      ...{ covers: january, paidMinor: 3_100n, isBefore: false },
+      part: { ratio: { numerator: 31n, denominator: 31n }, text: '31 of 31 days' },
+    };
+    assert.deepEqual(
+      unusedFees(charge, use, ({ invoiceId }) => invoiceId === 'inv'),
+      [fee],
+    );
+  });
 
   it('what is given back and what was wanted is what was paid, in whatever steps', () => {
     const days = fc.array(fc.integer({ min: 0, max: 31 }), { minLength: 1, maxLength: 5 });
