@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 
 import { draftPlanChange } from '../../store/change-input.ts';
-import { type Db, inTransaction, openDb } from '../../store/db.ts';
+import { type Db, inTransaction } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';
 import { voidInvoice } from '../../store/invoice-actions.ts';
 import { invoicePeriod, reissueInvoice } from '../../store/period-invoice.ts';
@@ -11,27 +11,20 @@ import { rollPeriods } from '../../store/periods.ts';
 import { changePlan } from '../../store/plan-changes.ts';
 import { insertTaxRate } from '../../store/tax-rates.ts';
 import { lockSubscription, readSubscription } from '../../store/subscriptions.ts';
-import { type TestDatabase, testDatabase } from '../support/postgres.ts';
-import { faultsOf, seedWorld, type World } from '../workflows/support/world.ts';
+import { faultsOf, type World } from '../workflows/support/world.ts';
 import { begin, type Life, publish, seedCoupon, type Terms } from './life.ts';
+import { withBooks } from './with-books.ts';
 
 const day = (text: string): Date => new Date(`${text}T12:00:00Z`);
 const midnight = (text: string): Date => new Date(`${text}T00:00:00Z`);
 const start = midnight('2025-01-01');
 
 describe('store/change-input', () => {
-  let database: TestDatabase;
   let db: Db;
   let world: World;
 
-  before(async () => {
-    database = await testDatabase();
-    db = openDb(database.url, { poolMax: 12 });
-    world = await seedWorld(db);
-  });
-  after(async () => {
-    await db.destroy();
-    await database.drop();
+  withBooks((books) => {
+    ({ db, world } = books);
   });
   afterEach(async () => {
     assert.deepEqual(await faultsOf(db), []);

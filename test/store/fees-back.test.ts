@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { subscriptionActivities } from '../../activities/subscription.ts';
 import { insertAddOn } from '../../store/add-ons.ts';
 import { issueCreditNote } from '../../store/credit-notes.ts';
-import { type Db, inTransaction, openDb } from '../../store/db.ts';
+import { type Db, inTransaction } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';
 import { findViolations } from '../../store/invariants.ts';
 import { markUncollectible, payOutOfBand, voidInvoice } from '../../store/invoice-actions.ts';
@@ -15,10 +15,10 @@ import { findInvoice, type Invoice, invoiceKeys } from '../../store/invoices.ts'
 import { explainLine } from '../../store/line-explanation.ts';
 import { reissueInvoice } from '../../store/period-invoice.ts';
 import { attachAddOn, endAddOn } from '../../store/subscription-add-ons.ts';
-import { type TestDatabase, testDatabase } from '../support/postgres.ts';
-import { faultsOf, seedWorld, type World } from '../workflows/support/world.ts';
+import { faultsOf, type World } from '../workflows/support/world.ts';
 import { seedTaxRate } from './commerce-rows.ts';
 import { begin, type Life, publish, seedCoupon, type Terms } from './life.ts';
+import { withBooks } from './with-books.ts';
 
 const start = new Date('2025-01-01T00:00:00Z');
 /** Noon of the n-th day of 2025. */
@@ -26,18 +26,11 @@ const day = (n: number): Date => new Date(start.getTime() + (n - 0.5) * 86_400_0
 const february = day(36);
 
 describe('store › fees given back', () => {
-  let database: TestDatabase;
   let db: Db;
   let world: World;
 
-  before(async () => {
-    database = await testDatabase();
-    db = openDb(database.url, { poolMax: 12 });
-    world = await seedWorld(db);
-  });
-  after(async () => {
-    await db.destroy();
-    await database.drop();
+  withBooks((books) => {
+    ({ db, world } = books);
   });
   afterEach(async () => {
     assert.deepEqual(await faultsOf(db), []);

@@ -3,15 +3,15 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 
 import { insertAddOn } from '../../store/add-ons.ts';
-import { type Db, inTransaction, openDb } from '../../store/db.ts';
+import { type Db, inTransaction } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';
 import { voidInvoice } from '../../store/invoice-actions.ts';
 import { reissueInvoice } from '../../store/period-invoice.ts';
 import { attachAddOn } from '../../store/subscription-add-ons.ts';
 import { postUsage } from '../../store/usage-batch.ts';
-import { type TestDatabase, testDatabase } from '../support/postgres.ts';
-import { faultsOf, seedWorld, type World } from '../workflows/support/world.ts';
+import { faultsOf, type World } from '../workflows/support/world.ts';
 import { begin, type Life, publish, seedCoupon } from './life.ts';
+import { withBooks } from './with-books.ts';
 
 const day = (text: string): Date => new Date(`${text}T12:00:00Z`);
 const midnight = (text: string): Date => new Date(`${text}T00:00:00Z`);
@@ -24,18 +24,11 @@ const graduated = { model: 'graduated', tiers } as const;
 const perCall = { model: 'per_unit', unit_price: '0.01' } as const;
 
 describe('store/invoice-input', () => {
-  let database: TestDatabase;
   let db: Db;
   let world: World;
 
-  before(async () => {
-    database = await testDatabase();
-    db = openDb(database.url, { poolMax: 12 });
-    world = await seedWorld(db);
-  });
-  after(async () => {
-    await db.destroy();
-    await database.drop();
+  withBooks((books) => {
+    ({ db, world } = books);
   });
   afterEach(async () => {
     assert.deepEqual(await faultsOf(db), []);

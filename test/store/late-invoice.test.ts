@@ -6,7 +6,7 @@ import { billEndedSubscriptions } from '../../activities/late-usage.ts';
 import type { WorkflowRequest } from '../../activities/ports.ts';
 import type { Price } from '../../billing/plan.ts';
 import { readAccountBalance } from '../../store/account-balance.ts';
-import { type Db, inTransaction, openDb } from '../../store/db.ts';
+import { type Db, inTransaction } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';
 import { findViolations } from '../../store/invariants.ts';
 import { voidInvoice } from '../../store/invoice-actions.ts';
@@ -20,9 +20,9 @@ import { readCompileInput, retimeBoundary } from '../../store/projection.ts';
 import { correctUsageEvent } from '../../store/usage-corrections.ts';
 import { listUsageEvents } from '../../store/usage.ts';
 import { upcomingInvoice } from '../../store/usage-summary.ts';
-import { type TestDatabase, testDatabase } from '../support/postgres.ts';
-import { faultsOf, seedWorld, type World } from '../workflows/support/world.ts';
+import { faultsOf, type World } from '../workflows/support/world.ts';
 import { begin, type Life, publish, seedCoupon, type Terms } from './life.ts';
+import { withBooks } from './with-books.ts';
 
 const day = (text: string): Date => new Date(`${text}T12:00:00Z`);
 const start = new Date('2025-01-01T00:00:00Z');
@@ -41,18 +41,11 @@ const tiers: Price = {
 const each = (unit_price: string): Price => ({ model: 'per_unit', unit_price });
 
 describe('store/late-invoice', () => {
-  let database: TestDatabase;
   let db: Db;
   let world: World;
 
-  before(async () => {
-    database = await testDatabase();
-    db = openDb(database.url, { poolMax: 12 });
-    world = await seedWorld(db);
-  });
-  after(async () => {
-    await db.destroy();
-    await database.drop();
+  withBooks((books) => {
+    ({ db, world } = books);
   });
   afterEach(async () => {
     // Whatever a story leaves open is billed, so that every invariant holds of all of it.

@@ -3,12 +3,12 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 
 import type { Price } from '../../billing/plan.ts';
-import { type Db, openDb } from '../../store/db.ts';
+import { type Db } from '../../store/db.ts';
 import { findInvoiceRead, type InvoiceLineRead } from '../../store/invoice-reads.ts';
 import { explainLine } from '../../store/line-explanation.ts';
-import { type TestDatabase, testDatabase } from '../support/postgres.ts';
-import { faultsOf, seedWorld, type World } from '../workflows/support/world.ts';
+import { faultsOf, type World } from '../workflows/support/world.ts';
 import { begin, type Life, publish, seedCoupon, type Terms } from './life.ts';
+import { withBooks } from './with-books.ts';
 
 const start = new Date('2025-01-01T00:00:00Z');
 const at = (hours: number): Date => new Date(start.getTime() + hours * 3_600_000);
@@ -114,18 +114,11 @@ const telling: LifeOf = {
 };
 
 describe('store/line-explanation', () => {
-  let database: TestDatabase;
   let db: Db;
   let world: World;
 
-  before(async () => {
-    database = await testDatabase();
-    db = openDb(database.url, { poolMax: 12 });
-    world = await seedWorld(db);
-  });
-  after(async () => {
-    await db.destroy();
-    await database.drop();
+  withBooks((books) => {
+    ({ db, world } = books);
   });
   afterEach(async () => {
     assert.deepEqual(await faultsOf(db), []);

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 
 import fc from 'fast-check';
 
-import { type Db, inTransaction, openDb } from '../../store/db.ts';
+import { type Db, inTransaction } from '../../store/db.ts';
 import { findViolations, invariants } from '../../store/invariants.ts';
 import { findInvoiceRead, type InvoiceLineRead } from '../../store/invoice-reads.ts';
 import type { Invoice } from '../../store/invoices.ts';
@@ -11,9 +11,9 @@ import { billLateUsage } from '../../store/late-invoice.ts';
 import { explainLine } from '../../store/line-explanation.ts';
 import { simulatePeriod } from '../../store/price-simulation.ts';
 import { readSubscription } from '../../store/subscriptions.ts';
-import { type TestDatabase, testDatabase } from '../support/postgres.ts';
-import { faultsOf, seedWorld, type World } from '../workflows/support/world.ts';
+import { faultsOf, type World } from '../workflows/support/world.ts';
 import { begin, type Life, publish, type Terms } from './life.ts';
+import { withBooks } from './with-books.ts';
 
 const day = (text: string): Date => new Date(`${text}T12:00:00Z`);
 const midnight = (text: string): Date => new Date(`${text}T00:00:00Z`);
@@ -21,18 +21,11 @@ const start = midnight('2025-01-01');
 const price = { model: 'per_unit', unit_price: '0.01' } as const;
 
 describe('store › minimums', () => {
-  let database: TestDatabase;
   let db: Db;
   let world: World;
 
-  before(async () => {
-    database = await testDatabase();
-    db = openDb(database.url, { poolMax: 8 });
-    world = await seedWorld(db);
-  });
-  after(async () => {
-    await db.destroy();
-    await database.drop();
+  withBooks((books) => {
+    ({ db, world } = books);
   });
   afterEach(async () => {
     assert.deepEqual(await faultsOf(db), []);

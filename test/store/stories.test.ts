@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { subscriptionActivities } from '../../activities/subscription.ts';
 import { insertAddOn } from '../../store/add-ons.ts';
 import { issueCreditNote } from '../../store/credit-notes.ts';
-import { type Db, inTransaction, openDb } from '../../store/db.ts';
+import { type Db, inTransaction } from '../../store/db.ts';
 import { newId } from '../../store/ids.ts';
 import { findViolations } from '../../store/invariants.ts';
 import { type InvoiceAction, markUncollectible, voidInvoice } from '../../store/invoice-actions.ts';
@@ -15,33 +15,25 @@ import { listPeriods } from '../../store/periods.ts';
 import { attachAddOn } from '../../store/subscription-add-ons.ts';
 import { attachCoupon } from '../../store/subscription-coupons.ts';
 import { invoicePeriod, reissueInvoice } from '../../store/period-invoice.ts';
-import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 import {
   faultsOf,
   seedSubscriber,
   seedSubscription,
-  seedWorld,
   type World,
 } from '../workflows/support/world.ts';
 import { begin, type Life, publish, seedCoupon, type Terms } from './life.ts';
+import { withBooks } from './with-books.ts';
 
 const day = (text: string): Date => new Date(`${text}T12:00:00Z`);
 const midnight = (text: string): Date => new Date(`${text}T00:00:00Z`);
 const start = midnight('2025-01-01');
 
 describe('store › stories', () => {
-  let database: TestDatabase;
   let db: Db;
   let world: World;
 
-  before(async () => {
-    database = await testDatabase();
-    db = openDb(database.url, { poolMax: 12 });
-    world = await seedWorld(db);
-  });
-  after(async () => {
-    await db.destroy();
-    await database.drop();
+  withBooks((books) => {
+    ({ db, world } = books);
   });
   afterEach(async () => {
     assert.deepEqual(await faultsOf(db), []);
